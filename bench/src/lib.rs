@@ -1,0 +1,3 @@
+//! The whole: loads, worlds and comparisons.
+
+pub mod worlds;

@@ -1,0 +1,6 @@
+//! The whole broker in worlds that go wrong.
+
+#[path = "../../../core/tests/sim/guard.rs"]
+mod guard;
+mod mutants;
+mod whole;

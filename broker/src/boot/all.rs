@@ -1,0 +1,219 @@
+//! The boot and the end of all lanes, as lane 0 leads them.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corelane_core::ids::{LaneId, TopicPartition};
+use corelane_core::lane::{Lane, join_all};
+use corelane_core::mailbox::Link;
+use corelane_core::ring::Errno;
+use corelane_storage::log::boot::{Found, Notice, OpenError, recover};
+use corelane_storage::log::open::{LogConfig, adopt, mark_clean, share_out};
+use corelane_storage::producers::Producers;
+
+use super::accept::listen;
+use super::identity;
+use super::lane::{BootAsk, BootTell};
+use super::report::{Ready, Trouble};
+use crate::config::keys;
+use crate::config::load::Config;
+use crate::exit::Exit;
+use crate::mutant::{Mutant, Mutation};
+use crate::node::{Endpoint, Facts, METADATA};
+use crate::topics::place::lane_of;
+
+/// What one batch may unfold to.
+const UNFOLD_BYTES_MAX: usize = 64 << 20;
+
+/// Everything lane 0 needs to lead.
+pub(super) struct All {
+    pub lane: Lane,
+    pub link: Link<BootAsk, BootTell>,
+    pub config: Arc<Config>,
+    pub lanes: NonZeroU16,
+    pub pid: u32,
+    pub broken: Mutation,
+}
+
+/// The data directory, held for as long as this lives.
+pub(super) struct Taken {
+    found: Found,
+}
+
+impl All {
+    /// Asks every lane, one step after the other.
+    pub(super) async fn bring_up(&self) -> Result<(Ready, Taken), Trouble> {
+        let (lane, config) = (&self.lane, &self.config);
+        let data = PathBuf::from(&config.data);
+        let bound = find_ports(lane, config).await?;
+        let log = log_config(config);
+        let mut found = recover(lane, &data, self.pid, log.broken)
+            .await
+            .map_err(|error| cannot_open(config, &error))?;
+        if self.broken == Some(Mutant::ProducersForgotten) {
+            for it in &mut found.partitions {
+                it.producers = Producers::default();
+            }
+        }
+        let identity = identity::take(lane, &data, config.node).await.map_err(|it| Trouble {
+            exit: Exit::DataDirectory,
+            what: format!("cannot use the data directory {}: {it}", config.data),
+        })?;
+        let endpoints = config.listeners.iter().zip(&bound).map(|(listener, (_, addr))| {
+            let (host, port) = listener.advertised(addr.port());
+            Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
+        });
+        let facts = Arc::new(Facts {
+            config: (**config).clone(),
+            cluster_id: identity.cluster_id,
+            endpoints: endpoints.collect(),
+            lanes: self.lanes,
+            incarnation: found.generation,
+            broken: self.broken,
+        });
+        let lanes = self.lanes;
+        let home = |of: &TopicPartition| if *of == METADATA { 0 } else { lane_of(*of, lanes).0 };
+        let mut shares = share_out(&mut found, lanes.get(), home).into_iter();
+        let open = || BootAsk::Open {
+            facts: Arc::clone(&facts),
+            mine: shares.next().expect("a share for each lane"),
+        };
+        self.ask_all(open).await?;
+        adopt(lane, &log, found.generation, lanes.get(), &found.notices)
+            .await
+            .map_err(|error| cannot_open(config, &error))?;
+        self.ask_all(|| BootAsk::Start).await?;
+        self.ask_one(BootAsk::Show).await?;
+        self.ask_all(|| BootAsk::Listen(bound.clone())).await?;
+        let ready = Ready {
+            listeners: bound.iter().map(|(_, addr)| addr.to_string()).collect(),
+            advertised: facts
+                .endpoints
+                .iter()
+                .map(|it| format!("{}:{}", it.host, it.port))
+                .collect(),
+            notices: told(&found),
+        };
+        Ok((ready, Taken { found }))
+    }
+
+    /// Every lane makes durable what it has; then the run counts as ended in order.
+    pub(super) async fn bring_down(&self, taken: &Taken) -> Result<(), Trouble> {
+        self.ask_all(|| BootAsk::Close).await?;
+        let log = log_config(&self.config);
+        mark_clean(&self.lane, &log, taken.found.generation, self.lanes.get())
+            .await
+            .map_err(|error| cannot_open(&self.config, &error))
+    }
+
+    async fn ask_all(&self, mut ask: impl FnMut() -> BootAsk) -> Result<(), Trouble> {
+        let asked = (0..self.lanes.get()).map(|it| self.link.ask(LaneId(it), ask()));
+        let asked: Vec<_> = asked.collect();
+        for tell in join_all(asked).await {
+            done(tell)?;
+        }
+        Ok(())
+    }
+
+    async fn ask_one(&self, ask: BootAsk) -> Result<(), Trouble> {
+        done(self.link.ask(self.lane.id(), ask).await)
+    }
+}
+
+fn done(tell: Option<BootTell>) -> Result<(), Trouble> {
+    match tell.expect("a lane that boots answers") {
+        BootTell::Done => Ok(()),
+        BootTell::Failed(trouble) => Err(trouble),
+    }
+}
+
+/// The lines that say what the directory held.
+fn told(found: &Found) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &found.before {
+        None => lines.push("the data directory is new".to_owned()),
+        Some(before) if before.clean => lines.push(format!(
+            "run {} ended in good order with {} lanes",
+            before.generation, before.lanes
+        )),
+        Some(before) => lines.push(format!(
+            "run {} with {} lanes did not end in good order; {} bytes came back from its journals",
+            before.generation, before.lanes, found.journal_bytes
+        )),
+    }
+    lines.extend(found.notices.iter().map(said));
+    lines
+}
+
+/// A notice of the log, for people.
+pub(super) fn said(notice: &Notice) -> String {
+    match notice {
+        Notice::TornEnd { lane, sequence } => format!(
+            "the journal of lane {lane} ends inside commit {sequence}, which was never acknowledged"
+        ),
+        Notice::Stray { folder } => {
+            format!("{} belongs to no partition and is set aside", folder.display())
+        }
+        Notice::IndexRebuilt { file, why } => {
+            format!("{} was made again from its segment: {why}", file.display())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// How the log of every lane is set up.
+pub(super) fn log_config(config: &Config) -> LogConfig {
+    let settings = &config.settings;
+    let number = |row| u64::try_from(settings.number(row)).unwrap_or(0);
+    let mut log = LogConfig::new(&config.data);
+    log.unfold_bytes_max = UNFOLD_BYTES_MAX;
+    log.slots_max =
+        usize::try_from(number(&keys::JOURNAL_BYTES) / log.slot_bytes).unwrap_or(2).max(2);
+    log.upkeep.producer_expiry_ms = settings.number(&keys::PRODUCER_ID_EXPIRATION_MS);
+    log
+}
+
+/// Why the data directory keeps the broker from running.
+pub(super) fn cannot_open(config: &Config, error: &OpenError) -> Trouble {
+    let exit = match error {
+        OpenError::Memory { .. } => Exit::Host,
+        _ => Exit::DataDirectory,
+    };
+    Trouble { exit, what: format!("cannot use the data directory {}: {error}", config.data) }
+}
+
+/// Binds every listener once, alone: a port that is in use must be an error, and not a share of
+/// somebody else's clients. Then all lanes know which ports they share.
+async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketAddr)>, Trouble> {
+    let mut bound = Vec::new();
+    let mut held = Vec::new();
+    for listener in &config.listeners {
+        let addr = address(&listener.host, listener.port).ok_or_else(|| Trouble {
+            exit: Exit::Usage,
+            what: format!(
+                "listener {} names the host {}, which is no address of this machine; \
+                 write an address such as 127.0.0.1",
+                listener.name, listener.host
+            ),
+        })?;
+        let (socket, addr) = listen(lane, addr, false).await.map_err(|errno| {
+            let exit = match errno {
+                Errno::ADDRINUSE => Exit::AddressInUse,
+                _ => Exit::Failure,
+            };
+            Trouble { exit, what: format!("cannot listen on {addr} ({}): {errno}", listener.name) }
+        })?;
+        held.push(socket);
+        bound.push((listener.name.clone(), addr));
+    }
+    drop(held);
+    Ok(bound)
+}
+
+fn address(host: &str, port: u16) -> Option<SocketAddr> {
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse().ok().map(|ip| SocketAddr::new(ip, port))
+}

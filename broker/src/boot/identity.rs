@@ -1,0 +1,121 @@
+//! Who this data directory belongs to: `meta.properties`, as people know it from Kafka.
+
+use std::path::Path;
+
+use corelane_core::buf::Buf;
+use corelane_core::ids::{BrokerId, TopicId};
+use corelane_core::lane::Lane;
+use corelane_core::ring::{Access, Errno, Sync};
+
+const NAME: &str = "meta.properties";
+const BYTES_MAX: usize = 4096;
+
+/// The directory's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub cluster_id: String,
+    pub node: BrokerId,
+}
+
+/// Why it cannot be used.
+#[derive(Debug)]
+pub(super) enum IdentityError {
+    Disk(Errno),
+    Damaged(String),
+    OtherNode { ours: BrokerId, theirs: BrokerId },
+}
+
+impl std::fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disk(errno) => write!(f, "{NAME}: {errno}"),
+            Self::Damaged(why) => write!(f, "{NAME} is damaged: {why}"),
+            Self::OtherNode { ours, theirs } => write!(
+                f,
+                "{NAME} says that the directory belongs to node {}, and this is node {}; \
+                 set node.id to {} or choose another directory",
+                theirs.0, ours.0, theirs.0
+            ),
+        }
+    }
+}
+
+/// Reads the identity, or makes one for a new directory.
+pub(super) async fn take(
+    lane: &Lane,
+    data: &Path,
+    node: BrokerId,
+) -> Result<Identity, IdentityError> {
+    let path = data.join(NAME);
+    let found = match lane.open(&path, Access::default()).await {
+        Ok((file, bytes)) => {
+            let bytes = usize::try_from(bytes).unwrap_or(BYTES_MAX).min(BYTES_MAX);
+            let (read, buf) = lane.read_full(&file, 0, Buf::unpooled(BYTES_MAX), bytes).await;
+            read.map_err(IdentityError::Disk)?;
+            Some(parse(&String::from_utf8_lossy(buf.filled()))?)
+        }
+        Err(Errno::NOENT) => None,
+        Err(errno) => return Err(IdentityError::Disk(errno)),
+    };
+    match found {
+        Some(found) if found.node != node => {
+            Err(IdentityError::OtherNode { ours: node, theirs: found.node })
+        }
+        Some(found) => Ok(found),
+        None => {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&lane.random().to_be_bytes());
+            id[8..].copy_from_slice(&lane.random().to_be_bytes());
+            let made = Identity { cluster_id: TopicId(id).to_string(), node };
+            write(lane, data, &made).await.map_err(IdentityError::Disk)?;
+            Ok(made)
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Identity, IdentityError> {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|it| it.trim().strip_prefix(key)?.strip_prefix('='));
+        line.map(str::to_owned).ok_or_else(|| IdentityError::Damaged(format!("it has no {key}")))
+    };
+    match value("version")?.as_str() {
+        "1" => {}
+        other => return Err(IdentityError::Damaged(format!("version {other} is not known"))),
+    }
+    let node = value("node.id")?;
+    let node = node.parse().map_err(|_| IdentityError::Damaged(format!("node.id is {node}")))?;
+    Ok(Identity { cluster_id: value("cluster.id")?, node: BrokerId(node) })
+}
+
+async fn write(lane: &Lane, data: &Path, identity: &Identity) -> Result<(), Errno> {
+    let text =
+        format!("version=1\ncluster.id={}\nnode.id={}\n", identity.cluster_id, identity.node.0);
+    let fresh = data.join(format!("{NAME}.new"));
+    let access = Access { write: true, create: true, ..Access::default() };
+    let (file, _) = lane.open(&fresh, access).await?;
+    lane.truncate(&file, 0).await?;
+    lane.write_all(&file, 0, Buf::copy_of(text.as_bytes()).freeze(), Sync::None).await?;
+    lane.flush(&file).await?;
+    lane.rename(&fresh, data.join(NAME)).await?;
+    lane.flush_dir(data).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_as_it_was_written_or_refused_with_its_fault() {
+        let good = parse("version=1\ncluster.id=abc\nnode.id=7\n").expect("good");
+        assert_eq!(good, Identity { cluster_id: "abc".to_owned(), node: BrokerId(7) });
+        for (text, fault) in [
+            ("", "has no version"),
+            ("version=2\ncluster.id=a\nnode.id=1", "version 2 is not known"),
+            ("version=1\nnode.id=1", "has no cluster.id"),
+            ("version=1\ncluster.id=a\nnode.id=x", "node.id is x"),
+        ] {
+            let error = parse(text).expect_err("bad").to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+    }
+}

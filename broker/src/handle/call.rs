@@ -1,0 +1,256 @@
+//! A request on its way through a handler: its frame, and the way its answer is written.
+
+use std::rc::Rc;
+
+use corelane_core::buf::{Buf, Slice};
+use corelane_core::metrics::Latency;
+use corelane_core::time::Nanos;
+use corelane_net::api::ApiKey;
+use corelane_net::conn::{Peer, Reply, Service, Serving};
+use corelane_net::frame::{self, Incoming};
+use corelane_net::wire::{Message, Writer};
+
+use super::stages::{AllStages, Stages};
+use super::{
+    acls, alter_configs, alter_partition_reassignments, api_versions, create_partitions,
+    create_topics, delete_groups, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_groups, describe_log_dirs, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+};
+use crate::config::keys;
+use crate::node::Node;
+
+/// Bytes of a frame before its header.
+const SIZE_BYTES: usize = 4;
+
+/// One request.
+pub struct Call {
+    pub node: Node,
+    pub peer: Rc<Peer>,
+    pub key: ApiKey,
+    pub version: i16,
+    pub client: Option<String>,
+    correlation_id: i32,
+    pub frame: Buf,
+    body_at: usize,
+    /// When the frame was whole.
+    begun: Nanos,
+    stages: Rc<Stages>,
+}
+
+impl Call {
+    /// The request's body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.frame.filled()[self.body_at..]
+    }
+
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// The reply that ends a connection on which nonsense came.
+    pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, Reply> {
+        match M::decode(self.body(), self.version) {
+            Ok((request, read)) => {
+                self.reached(|it| &it.decoded);
+                if read < self.body().len() {
+                    self.node.metrics().counter("requests.with_more_bytes").add(1);
+                }
+                Ok(request)
+            }
+            Err(error) => Err(Reply::Close(format!(
+                "a malformed {:?} version {}: {error}",
+                self.key, self.version
+            ))),
+        }
+    }
+
+    /// Notes that the request has come to one of its stages.
+    pub(super) fn reached(&self, stage: impl FnOnce(&Stages) -> &Latency) {
+        stage(&self.stages).record(self.node.lane().now().since(self.begun));
+    }
+
+    /// Writes an answer whose every byte is in it.
+    pub fn answer<'a, M: Message<'a>>(&self, response: &M) -> Reply {
+        let mut out = Vec::new();
+        let writer = &mut Writer::copying(&mut out);
+        match frame::encode_response(self.key, self.version, self.correlation_id, response, writer)
+        {
+            Ok(()) => Reply::Answer(vec![self.own(&out)]),
+            Err(error) => self.cannot_say(&error),
+        }
+    }
+
+    /// Writes an answer whose records lie elsewhere: `records` in the order of their places.
+    pub fn answer_with<'a, M: Message<'a>>(&self, response: &M, records: Vec<Vec<Slice>>) -> Reply {
+        let (mut out, mut splices) = (Vec::new(), Vec::new());
+        let writer = &mut Writer::splicing(&mut out, &mut splices);
+        let wrote =
+            frame::encode_response(self.key, self.version, self.correlation_id, response, writer);
+        if let Err(error) = wrote {
+            return self.cannot_say(&error);
+        }
+        let head = self.own(&out);
+        let mut parts = Vec::with_capacity(1 + 2 * records.len());
+        let mut sent = 0;
+        let mut records = records.into_iter().filter(|it| !it.is_empty());
+        for splice in splices.iter().filter(|it| 0 < it.bytes) {
+            parts.push(head.slice(sent..splice.at));
+            sent = splice.at;
+            let here = records.next().expect("every place has its records");
+            assert_eq!(here.iter().map(|it| it.len()).sum::<usize>(), splice.bytes as usize);
+            parts.extend(here);
+        }
+        parts.push(head.slice(sent..));
+        Reply::Answer(parts)
+    }
+
+    /// The reply when an answer does not exist in this version: a broken inside, told and closed.
+    fn cannot_say(&self, error: &dyn std::fmt::Display) -> Reply {
+        Reply::Close(format!("no answer to {:?} version {}: {error}", self.key, self.version))
+    }
+
+    fn own(&self, bytes: &[u8]) -> Slice {
+        match self.node.lane().pool().get(bytes.len()) {
+            Some(mut buf) => {
+                buf.put(bytes);
+                buf.freeze()
+            }
+            None => Buf::copy_of(bytes).freeze(),
+        }
+    }
+}
+
+/// All handlers of a lane, as the connections know them.
+pub struct Handlers {
+    node: Node,
+    stages: AllStages,
+    fetch_bytes_max: usize,
+}
+
+impl Handlers {
+    #[must_use]
+    pub fn new(node: &Node) -> Self {
+        let told = node.facts().config.settings.number(&keys::FETCH_BYTES_MAX);
+        let fetch_bytes_max = usize::try_from(told).unwrap_or(usize::MAX);
+        Self { node: node.clone(), stages: AllStages::new(node.metrics()), fetch_bytes_max }
+    }
+
+    fn open(&self, peer: &Rc<Peer>, frame: Buf) -> Result<Call, Reply> {
+        let bytes = &frame.filled()[SIZE_BYTES..];
+        match frame::open(bytes) {
+            Ok(Incoming::Request { head, body }) => {
+                let body_at = frame.len() - body.len();
+                let stages = self.stages.of(head.key);
+                Ok(Call {
+                    node: self.node.clone(),
+                    peer: Rc::clone(peer),
+                    key: head.key,
+                    version: head.version,
+                    client: head.client_id.map(str::to_owned),
+                    correlation_id: head.correlation_id,
+                    body_at,
+                    begun: self.node.lane().now(),
+                    stages,
+                    frame,
+                })
+            }
+            Ok(Incoming::UnknownApiVersions { correlation_id, .. }) => {
+                let mut out = Vec::new();
+                frame::encode_refusal(correlation_id, &mut out);
+                Err(Reply::Answer(vec![Buf::copy_of(&out).freeze()]))
+            }
+            Err(error) => Err(Reply::Close(error.to_string())),
+        }
+    }
+}
+
+/// Bytes of an answer that are always allowed for.
+const ANSWER_BYTES: usize = 16 * 1024;
+
+/// What the answer to a request may have, as far as its frame tells. Only a fetch asks for much with
+/// little; the answer to anything else grows with the question.
+fn answer_bytes_max(frame: &[u8], fetch_bytes_max: usize) -> usize {
+    match frame::open(&frame[SIZE_BYTES..]) {
+        Ok(Incoming::Request { head, body }) if head.key == ApiKey::Fetch => {
+            // Replica (until version 14), wait, least bytes, most bytes.
+            let at = if head.version < 15 { 12 } else { 8 };
+            let wanted = body.get(at..).and_then(|it| it.first_chunk());
+            let wanted = wanted.map_or(0, |it| i32::from_be_bytes(*it));
+            ANSWER_BYTES + usize::try_from(wanted).unwrap_or(0).min(fetch_bytes_max)
+        }
+        _ => ANSWER_BYTES + frame.len(),
+    }
+}
+
+impl Service for Handlers {
+    fn answer_bytes_max(&self, frame: &Buf) -> usize {
+        answer_bytes_max(frame.filled(), self.fetch_bytes_max)
+    }
+
+    fn call(&self, peer: &Rc<Peer>, frame: Buf) -> Serving {
+        let call = match self.open(peer, frame) {
+            Ok(call) => call,
+            Err(reply) => return Box::pin(std::future::ready(reply)),
+        };
+        let (lane, begun) = (call.node.lane().clone(), call.begun);
+        let stages = Rc::clone(&call.stages);
+        let serving = dispatch(call);
+        Box::pin(async move {
+            let reply = serving.await;
+            stages.answered.record(lane.now().since(begun));
+            reply
+        })
+    }
+}
+
+/// Gives a request to its handler.
+fn dispatch(call: Call) -> Serving {
+    match call.key {
+        ApiKey::ApiVersions => Box::pin(api_versions::handle(call)),
+        ApiKey::Metadata => Box::pin(metadata::handle(call)),
+        ApiKey::Produce => Box::pin(produce::handle(call)),
+        ApiKey::Fetch => Box::pin(fetch::handle(call)),
+        ApiKey::ListOffsets => Box::pin(list_offsets::handle(call)),
+        ApiKey::InitProducerId => Box::pin(init_producer_id::handle(call)),
+        ApiKey::OffsetCommit => Box::pin(offset_commit::handle(call)),
+        ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(call)),
+        ApiKey::FindCoordinator => Box::pin(find_coordinator::handle(call)),
+        ApiKey::JoinGroup => Box::pin(join_group::handle(call)),
+        ApiKey::Heartbeat => Box::pin(heartbeat::handle(call)),
+        ApiKey::LeaveGroup => Box::pin(leave_group::handle(call)),
+        ApiKey::SyncGroup => Box::pin(sync_group::handle(call)),
+        ApiKey::DescribeGroups => Box::pin(describe_groups::handle(call)),
+        ApiKey::ListGroups => Box::pin(list_groups::handle(call)),
+        ApiKey::DeleteGroups => Box::pin(delete_groups::handle(call)),
+        ApiKey::OffsetDelete => Box::pin(offset_delete::handle(call)),
+        ApiKey::CreateTopics => Box::pin(create_topics::handle(call)),
+        ApiKey::DeleteTopics => Box::pin(delete_topics::handle(call)),
+        ApiKey::CreatePartitions => Box::pin(create_partitions::handle(call)),
+        ApiKey::DeleteRecords => Box::pin(delete_records::handle(call)),
+        ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::handle(call)),
+        ApiKey::DescribeConfigs => Box::pin(describe_configs::handle(call)),
+        ApiKey::AlterConfigs => Box::pin(alter_configs::handle(call)),
+        ApiKey::IncrementalAlterConfigs => Box::pin(incremental_alter_configs::handle(call)),
+        ApiKey::ListConfigResources => Box::pin(list_config_resources::handle(call)),
+        ApiKey::DescribeCluster => Box::pin(describe_cluster::handle(call)),
+        ApiKey::DescribeTopicPartitions => Box::pin(describe_topic_partitions::handle(call)),
+        ApiKey::DescribeLogDirs => Box::pin(describe_log_dirs::handle(call)),
+        ApiKey::DescribeQuorum => Box::pin(describe_quorum::handle(call)),
+        ApiKey::ElectLeaders => Box::pin(elect_leaders::handle(call)),
+        ApiKey::AlterPartitionReassignments => {
+            Box::pin(alter_partition_reassignments::handle(call))
+        }
+        ApiKey::ListPartitionReassignments => Box::pin(list_partition_reassignments::handle(call)),
+        ApiKey::DescribeAcls => Box::pin(acls::describe(call)),
+        ApiKey::CreateAcls => Box::pin(acls::create(call)),
+        ApiKey::DeleteAcls => Box::pin(acls::delete(call)),
+        other => {
+            let reason = format!("{other:?} has no handler");
+            Box::pin(std::future::ready(Reply::Close(reason)))
+        }
+    }
+}

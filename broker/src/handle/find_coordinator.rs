@@ -1,0 +1,75 @@
+//! Who coordinates a group: this node, always. What clients need is the address, and a
+//! coordinator that is ready when they come.
+
+use corelane_coordinator::GroupError;
+use corelane_net::ErrorCode;
+use corelane_net::conn::Reply;
+use corelane_net::messages::find_coordinator::{
+    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+};
+
+use super::Call;
+use crate::edge::Code;
+
+/// From this version on several keys are asked at once.
+const BATCHED_FROM: i16 = 4;
+
+/// From this version on share groups may be asked for.
+const SHARE_FROM: i16 = 6;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+pub(super) async fn handle(call: Call) -> Reply {
+    let (kind, keys) = match call.decode::<FindCoordinatorRequest<'_>>() {
+        Ok(it) if call.version < BATCHED_FROM => (it.key_type, vec![it.key.to_owned()]),
+        Ok(it) => (it.key_type, it.coordinator_keys.iter().map(str::to_owned).collect()),
+        Err(reply) => return reply,
+    };
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let error = match kind {
+            GROUP => call.node.group_looked_up(&key).await.err().as_ref().map(GroupError::code),
+            // Nobody coordinates transactions or share groups here.
+            TRANSACTION => Some(ErrorCode::CoordinatorNotAvailable),
+            SHARE if SHARE_FROM <= call.version => Some(ErrorCode::CoordinatorNotAvailable),
+            _ => Some(ErrorCode::InvalidRequest),
+        };
+        found.push((key, error));
+    }
+    answer(&call, &found)
+}
+
+fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
+    let endpoint = call.node.endpoint(&call.peer.listener);
+    let tell = |(key, error): &'_ (String, Option<ErrorCode>)| match error {
+        None => {
+            (key.clone(), ErrorCode::None, call.node.id().0, &*endpoint.host, endpoint.port.into())
+        }
+        Some(error) => (key.clone(), *error, -1, "", -1),
+    };
+    let told: Vec<_> = found.iter().map(tell).collect();
+    if call.version < BATCHED_FROM {
+        let (_, error, node_id, host, port) = &told[0];
+        return call.answer(&FindCoordinatorResponse {
+            error_code: error.code(),
+            node_id: *node_id,
+            host,
+            port: *port,
+            ..Default::default()
+        });
+    }
+    let coordinators = told.iter().map(|(key, error, node_id, host, port)| Coordinator {
+        key,
+        node_id: *node_id,
+        host,
+        port: *port,
+        error_code: error.code(),
+        ..Default::default()
+    });
+    call.answer(&FindCoordinatorResponse {
+        coordinators: coordinators.collect(),
+        ..Default::default()
+    })
+}

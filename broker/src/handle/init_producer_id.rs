@@ -1,0 +1,29 @@
+//! A name for an idempotent producer, never given twice.
+
+use corelane_net::ErrorCode;
+use corelane_net::conn::Reply;
+use corelane_net::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+
+use super::Call;
+
+pub(super) async fn handle(call: Call) -> Reply {
+    let transactional = match call.decode::<InitProducerIdRequest<'_>>() {
+        Ok(it) => it.transactional_id.is_some(),
+        Err(reply) => return reply,
+    };
+    let answer = if transactional {
+        InitProducerIdResponse {
+            error_code: ErrorCode::TransactionalIdAuthorizationFailed.code(),
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        }
+    } else {
+        InitProducerIdResponse {
+            producer_id: call.node.new_producer_id(),
+            producer_epoch: 0,
+            ..Default::default()
+        }
+    };
+    call.answer(&answer)
+}

@@ -1,0 +1,62 @@
+//! A member comes, or comes back for the next generation. The answer may take as long as the
+//! slowest of the others.
+
+use corelane_coordinator::{Answer, JoinGroup, Protocol, Request};
+use corelane_net::conn::Reply;
+use corelane_net::messages::join_group::{
+    JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
+};
+
+use super::Call;
+use crate::edge::group_code;
+
+/// From this version on a protocol that was not chosen is said as null.
+const NULL_PROTOCOL_FROM: i16 = 7;
+
+pub(super) async fn handle(call: Call) -> Reply {
+    let request = match read(&call) {
+        Ok(it) => it,
+        Err(reply) => return reply,
+    };
+    let Answer::Join(joined) = call.node.ask_group(Request::Join(request)).await else {
+        panic!("a join is answered as one")
+    };
+    let members = joined.members.iter().map(|it| JoinGroupResponseMember {
+        member_id: &it.member,
+        group_instance_id: it.instance.as_deref(),
+        metadata: &it.metadata,
+    });
+    let unchosen = (call.version < NULL_PROTOCOL_FROM).then_some("");
+    call.answer(&JoinGroupResponse {
+        error_code: group_code(joined.error).code(),
+        generation_id: joined.generation,
+        protocol_type: joined.protocol_type.as_deref(),
+        protocol_name: joined.protocol.as_deref().or(unchosen),
+        leader: &joined.leader,
+        skip_assignment: joined.skip_assignment,
+        member_id: &joined.member,
+        members: members.collect(),
+        ..Default::default()
+    })
+}
+
+fn read(call: &Call) -> Result<JoinGroup, Reply> {
+    let request = call.decode::<JoinGroupRequest<'_>>()?;
+    let protocol = |it: corelane_net::messages::join_group::JoinGroupRequestProtocol<'_>| {
+        Protocol { name: it.name.to_owned(), metadata: it.metadata.to_vec() }
+    };
+    let lane = call.node.lane();
+    Ok(JoinGroup {
+        version: call.version,
+        group: request.group_id.to_owned(),
+        member: request.member_id.to_owned(),
+        instance: request.group_instance_id.map(str::to_owned),
+        client_id: call.client.clone().unwrap_or_default(),
+        client_host: format!("/{}", call.peer.addr.ip()),
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms: request.rebalance_timeout_ms,
+        protocol_type: request.protocol_type.to_owned(),
+        protocols: request.protocols.iter().map(protocol).collect(),
+        fresh_id: u128::from(lane.random()) << 64 | u128::from(lane.random()),
+    })
+}

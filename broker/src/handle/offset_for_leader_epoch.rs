@@ -1,0 +1,112 @@
+//! Where the records of an epoch end: how a careful consumer finds out that its log was cut.
+
+use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use corelane_core::lane::join_all;
+use corelane_net::ErrorCode;
+use corelane_net::conn::Reply;
+use corelane_net::messages::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderTopicResult,
+};
+
+use super::Call;
+use super::places::{self, ByTopic};
+use crate::node::{LEADER_EPOCH, Node};
+use crate::topics::image::Image;
+
+struct Wanted {
+    index: i32,
+    /// What the client takes for the epoch of today's leader; −1 when it does not know.
+    current: LeaderEpoch,
+    epoch: LeaderEpoch,
+}
+
+/// An epoch and its end, −1 both when none is known.
+type Ended = Result<(LeaderEpoch, Offset), ErrorCode>;
+
+pub(super) async fn handle(call: Call) -> Reply {
+    let wanted = match read(&call) {
+        Ok(it) => it,
+        Err(reply) => return reply,
+    };
+    let mut ended = look_up(&call.node, &wanted).await.into_iter();
+    let topics = wanted.0.iter().map(|(topic, parts)| OffsetForLeaderTopicResult {
+        topic,
+        partitions: parts.iter().zip(ended.by_ref()).map(|(it, end)| answer(it, end)).collect(),
+    });
+    call.answer(&OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
+}
+
+fn read(call: &Call) -> Result<ByTopic<Wanted>, Reply> {
+    let request = call.decode::<OffsetForLeaderEpochRequest<'_>>()?;
+    let topics = request.topics.iter().map(|it| {
+        let partitions = it.partitions.iter().map(|it| Wanted {
+            index: it.partition,
+            current: LeaderEpoch(it.current_leader_epoch),
+            epoch: LeaderEpoch(it.leader_epoch),
+        });
+        (it.topic.to_owned(), partitions.collect())
+    });
+    Ok(ByTopic(topics.collect()))
+}
+
+async fn look_up(node: &Node, wanted: &ByTopic<Wanted>) -> Vec<Ended> {
+    let image = node.image();
+    let (mut ended, mut accepted) = (Vec::new(), Vec::new());
+    for (at, (topic, it)) in wanted.all().enumerate() {
+        match accept(&image, topic, it) {
+            Ok(of) => {
+                accepted.push((of, (at, it.epoch)));
+                ended.push(Ok((LeaderEpoch::NONE, Offset::NONE)));
+            }
+            Err(code) => ended.push(Err(code)),
+        }
+    }
+    let asks = places::by_lane(node, accepted).into_iter().map(|(home, parts)| async move {
+        let ats: Vec<usize> = parts.iter().map(|it| it.1.0).collect();
+        let look = move |node: &Node| {
+            let end = |(of, (_, epoch)): &(TopicPartition, (usize, LeaderEpoch))| {
+                end_of(node, of, *epoch)
+            };
+            parts.iter().map(end).collect::<Vec<Ended>>()
+        };
+        (ats, node.on_lane(home, look).await)
+    });
+    for (ats, found) in join_all(asks).await {
+        for (at, end) in ats.into_iter().zip(found) {
+            ended[at] = end;
+        }
+    }
+    ended
+}
+
+fn accept(image: &Image, topic: &str, wanted: &Wanted) -> Result<TopicPartition, ErrorCode> {
+    let of = places::partition(image, topic, wanted.index);
+    let of = of.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    match wanted.current {
+        LeaderEpoch::NONE => Ok(of),
+        it if it < LEADER_EPOCH => Err(ErrorCode::FencedLeaderEpoch),
+        it if LEADER_EPOCH < it => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(of),
+    }
+}
+
+/// What the lane that owns the partition knows.
+fn end_of(node: &Node, of: &TopicPartition, epoch: LeaderEpoch) -> Ended {
+    let shared = node.store().partition(of).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let known = shared.borrow().end_of_epoch(epoch);
+    Ok(known.unwrap_or((LeaderEpoch::NONE, Offset::NONE)))
+}
+
+fn answer(wanted: &Wanted, ended: Ended) -> EpochEndOffset {
+    let (error, (epoch, end)) = match ended {
+        Ok(end) => (ErrorCode::None, end),
+        Err(code) => (code, (LeaderEpoch::NONE, Offset::NONE)),
+    };
+    EpochEndOffset {
+        error_code: error.code(),
+        partition: wanted.index,
+        leader_epoch: epoch.0,
+        end_offset: end.0,
+    }
+}

@@ -1,0 +1,253 @@
+//! Records in. Batches of this lane's partitions are appended where they lie in the frame; those
+//! of another lane are copied once and asked there, one question for each lane.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
+use corelane_core::lane::join_all;
+use corelane_net::ErrorCode;
+use corelane_net::conn::Reply;
+use corelane_net::messages::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
+};
+use corelane_net::wire::{Uuid, range_of};
+use corelane_storage::log::store::AppendError;
+
+use super::Call;
+use crate::edge::{Code, record_errors};
+use crate::node::{Ask, ProducePart, Produced, Tell};
+use crate::topics::internal::is_internal;
+
+/// One batch of the request, and where its answer goes.
+struct Part {
+    topic: usize,
+    index: i32,
+    /// Where the batch lies in the frame, or why it is not wanted.
+    batch: Result<(TopicPartition, Range<usize>), ErrorCode>,
+}
+
+/// One topic of the request, as its answer names it.
+struct Named {
+    name: String,
+    id: TopicId,
+}
+
+pub(super) async fn handle(mut call: Call) -> Reply {
+    let (acks, topics, parts) = match read(&call) {
+        Ok(it) => it,
+        Err(reply) => return reply,
+    };
+    let wait = acks != 0;
+    if !(-1..=1).contains(&acks) {
+        let told: Vec<_> = parts.iter().map(|_| refused(ErrorCode::InvalidRequiredAcks)).collect();
+        return answer(&call, &topics, &parts, &told);
+    }
+    let produced = append(&mut call, &parts, wait).await;
+    if !wait {
+        // Nobody is told of an error, so the connection ends: the only sign a client can see.
+        return match produced.iter().find_map(|it| it.error) {
+            None => Reply::Silent,
+            Some(error) => Reply::Close(format!("records without acknowledgement: {error:?}")),
+        };
+    }
+    answer(&call, &topics, &parts, &produced)
+}
+
+fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
+    let request = call.decode::<ProduceRequest<'_>>()?;
+    if request.transactional_id.is_some() {
+        return Err(Reply::Close(
+            "a transactional produce where no transactions are offered".into(),
+        ));
+    }
+    let frame = call.frame.filled();
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let mut parts = Vec::new();
+    for data in &request.topic_data {
+        let id = TopicId(data.topic_id.0);
+        let known = call.node.topic(data.name, id);
+        for partition in &data.partition_data {
+            let batch = match &known {
+                None if call.version < 13 => Err(ErrorCode::UnknownTopicOrPartition),
+                None => Err(ErrorCode::UnknownTopicId),
+                Some(topic) if is_internal(&topic.name) => Err(ErrorCode::InvalidTopicException),
+                Some(topic) => {
+                    let there =
+                        u32::try_from(partition.index).is_ok_and(|it| it < topic.partitions);
+                    let of = TopicPartition {
+                        topic: topic.id,
+                        partition: PartitionIndex(partition.index),
+                    };
+                    let records = partition.records.unwrap_or_default();
+                    if there {
+                        Ok((of, range_of(frame, records.bytes())))
+                    } else {
+                        Err(ErrorCode::UnknownTopicOrPartition)
+                    }
+                }
+            };
+            parts.push(Part { topic: topics.len(), index: partition.index, batch });
+        }
+        topics.push(Named { name: data.name.to_owned(), id });
+    }
+    Ok((request.acks, topics, parts))
+}
+
+/// What a client is told about one batch.
+struct Outcome {
+    error: Option<ErrorCode>,
+    base: i64,
+    log_append_ms: i64,
+    log_start: i64,
+    faults: Vec<(i32, String)>,
+    message: Option<String>,
+}
+
+fn refused(error: ErrorCode) -> Outcome {
+    Outcome {
+        error: Some(error),
+        base: -1,
+        log_append_ms: -1,
+        log_start: -1,
+        faults: Vec::new(),
+        message: None,
+    }
+}
+
+fn outcome(produced: Produced) -> Outcome {
+    let Offset(log_start) = produced.log_start;
+    match produced.result {
+        Ok(stored) => Outcome {
+            error: None,
+            base: stored.base.0,
+            log_append_ms: stored.log_append_ms.unwrap_or(-1),
+            log_start,
+            faults: Vec::new(),
+            message: None,
+        },
+        Err(error) => {
+            let (faults, message) = match &error {
+                AppendError::Refused(refusal) => record_errors(refusal),
+                _ => (Vec::new(), None),
+            };
+            Outcome { faults, message, log_start, ..refused(error.code()) }
+        }
+    }
+}
+
+async fn append(call: &mut Call, parts: &[Part], wait: bool) -> Vec<Outcome> {
+    let node = call.node.clone();
+    let here = node.lane().id();
+    let mut told: Vec<Option<Outcome>> = parts.iter().map(|_| None).collect();
+    let mut pending = Vec::new();
+    let mut pending_at = Vec::new();
+    let mut away: BTreeMap<LaneId, (Vec<usize>, Vec<ProducePart>)> = BTreeMap::new();
+    for (at, part) in parts.iter().enumerate() {
+        let (of, range) = match &part.batch {
+            Ok(it) => it.clone(),
+            Err(error) => {
+                told[at] = Some(refused(*error));
+                continue;
+            }
+        };
+        let home = node.home(of);
+        if home == here {
+            let frame = call.frame.filled_mut().expect("the frame is this request's alone");
+            pending.push(node.append(&of, &mut frame[range]));
+            pending_at.push(at);
+            continue;
+        }
+        match node.lane().pool().get(range.len().max(1)) {
+            Some(mut batch) => {
+                batch.put(&call.frame.filled()[range]);
+                let (places, asks) = away.entry(home).or_default();
+                places.push(at);
+                asks.push(ProducePart { of, batch });
+            }
+            None => told[at] = Some(refused(AppendError::Overloaded.code())),
+        }
+    }
+    let mut away_at = Vec::new();
+    let mut asks = Vec::new();
+    for (home, (places, parts)) in away {
+        away_at.push(places);
+        asks.push(node.ask(home, Ask::Produce { parts, wait }));
+    }
+    call.reached(|it| &it.appended);
+    let (answers, settled) = both(join_all(asks), node.settle(pending, wait)).await;
+    call.reached(|it| &it.committed);
+    for (at, produced) in pending_at.into_iter().zip(settled) {
+        told[at] = Some(outcome(produced));
+    }
+    for (places, tell) in away_at.into_iter().zip(answers) {
+        let Tell::Produced(produced) = tell else { panic!("batches are answered one by one") };
+        for (at, produced) in places.into_iter().zip(produced) {
+            told[at] = Some(outcome(produced));
+        }
+    }
+    told.into_iter().map(|it| it.expect("every batch has an outcome")).collect()
+}
+
+/// Waits for both, started in this order.
+async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
+    let mut first = std::pin::pin!(first);
+    let mut second = std::pin::pin!(second);
+    let (mut one, mut two) = (None, None);
+    std::future::poll_fn(|context| {
+        if one.is_none()
+            && let std::task::Poll::Ready(it) = first.as_mut().poll(context)
+        {
+            one = Some(it);
+        }
+        if two.is_none()
+            && let std::task::Poll::Ready(it) = second.as_mut().poll(context)
+        {
+            two = Some(it);
+        }
+        match (one.take(), two.take()) {
+            (Some(a), Some(b)) => std::task::Poll::Ready((a, b)),
+            (a, b) => {
+                (one, two) = (a, b);
+                std::task::Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Reply {
+    let faults: Vec<Vec<BatchIndexAndErrorMessage<'_>>> = told
+        .iter()
+        .map(|it| {
+            it.faults
+                .iter()
+                .map(|(index, why)| BatchIndexAndErrorMessage {
+                    batch_index: *index,
+                    batch_index_error_message: Some(why),
+                })
+                .collect()
+        })
+        .collect();
+    let of_topic = |topic: usize| {
+        let here = parts.iter().zip(told).zip(&faults).filter(move |it| it.0.0.topic == topic);
+        here.map(|((part, told), faults)| PartitionProduceResponse {
+            index: part.index,
+            error_code: told.error.unwrap_or(ErrorCode::None).code(),
+            base_offset: told.base,
+            log_append_time_ms: told.log_append_ms,
+            log_start_offset: told.log_start,
+            record_errors: faults.as_slice().into(),
+            error_message: told.message.as_deref(),
+            ..Default::default()
+        })
+        .collect::<Vec<_>>()
+    };
+    let responses = topics.iter().enumerate().map(|(at, topic)| TopicProduceResponse {
+        name: &topic.name,
+        topic_id: Uuid(topic.id.0),
+        partition_responses: of_topic(at).into(),
+    });
+    call.answer(&ProduceResponse { responses: responses.collect(), ..Default::default() })
+}

@@ -1,0 +1,14 @@
+//! The process: configuration, start and stop, request handlers.
+
+pub mod boot;
+pub mod config;
+pub mod edge;
+pub mod exit;
+pub mod groups;
+pub mod handle;
+pub mod mutant;
+pub mod node;
+pub mod start;
+#[cfg(test)]
+mod testing;
+pub mod topics;

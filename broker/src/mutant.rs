@@ -1,0 +1,21 @@
+//! Mistakes that can be made on purpose, so that tests prove they would be noticed.
+//!
+//! Nothing outside of tests sets one; the default is none. Each stands for a promise to clients, and
+//! a world that runs the broker with it must complain. Those of the log have
+//! [a list of their own](corelane_storage::log::mutant).
+
+/// One promise that is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Producers are answered before their records are durable.
+    AnswerBeforeCommit,
+    /// A restart does not know what producers sent before.
+    ProducersForgotten,
+    /// Readers are shown records that are not durable.
+    WatermarkBeforeDurable,
+    /// Group members are answered before their offsets are durable.
+    OffsetsBeforeDurable,
+}
+
+/// No mistake, unless a test asks for one.
+pub type Mutation = Option<Mutant>;

@@ -1,0 +1,178 @@
+//! The lane's memory: blocks of a few sizes, reused, within one budget.
+//!
+//! A pool belongs to one lane, but its blocks may be dropped anywhere: they come home through a
+//! bounded lock-free queue per size. What a full queue cannot take is freed. What the budget
+//! cannot give is refused, and the caller waits or answers "later"; nothing here grows unseen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::block::{Block, Buf};
+use crate::limits::{BLOCK_BYTES, BUF_BYTES_MAX};
+
+/// Sizes that are kept for reuse. Larger blocks are rounded to whole pages and freed after use.
+const CLASSES: [usize; 9] = [
+    BLOCK_BYTES,
+    4 * BLOCK_BYTES,
+    8 * BLOCK_BYTES,
+    16 * BLOCK_BYTES,
+    32 * BLOCK_BYTES,
+    64 * BLOCK_BYTES,
+    128 * BLOCK_BYTES,
+    256 * BLOCK_BYTES,
+    512 * BLOCK_BYTES,
+];
+
+/// The share of its budget, as a divisor, that one size may keep idle.
+const IDLE_SHARE: usize = 4;
+
+/// Blocks of one size kept idle at most, however small they are.
+const IDLE_BLOCKS_MAX: usize = 16_384;
+
+/// A handle to one lane's memory.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    idle: [ArrayQueue<Arc<Block>>; CLASSES.len()],
+    budget_bytes: usize,
+    /// Bytes in buffers that somebody holds.
+    lent_bytes: AtomicUsize,
+    refused: AtomicU64,
+    poison: AtomicBool,
+}
+
+/// What a pool holds, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStats {
+    pub budget_bytes: usize,
+    pub lent_bytes: usize,
+    pub idle_bytes: usize,
+    pub refused: u64,
+}
+
+impl Pool {
+    /// A pool that lends at most `budget_bytes` at once.
+    #[must_use]
+    pub fn new(budget_bytes: usize) -> Self {
+        let queue = |class: usize| {
+            ArrayQueue::new((budget_bytes / IDLE_SHARE / class).clamp(1, IDLE_BLOCKS_MAX))
+        };
+        Self(Arc::new(Inner {
+            idle: CLASSES.map(queue),
+            budget_bytes,
+            lent_bytes: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            poison: AtomicBool::new(false),
+        }))
+    }
+
+    /// Fills every block that comes home with a pattern, so that its reuse while somebody still
+    /// reads it shows. For tests and the simulator.
+    pub fn poison_returned(&self) {
+        self.0.poison.store(true, Ordering::Relaxed);
+    }
+
+    /// A buffer of at least `bytes`, or `None` when the budget has no room for it now.
+    #[must_use]
+    pub fn get(&self, bytes: usize) -> Option<Buf> {
+        if BUF_BYTES_MAX < bytes {
+            return None;
+        }
+        let class = CLASSES.iter().position(|&it| bytes <= it);
+        let size = class.map_or(bytes.next_multiple_of(BLOCK_BYTES), |it| CLASSES[it]);
+        let inner = &*self.0;
+        let reserved =
+            inner.lent_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lent| {
+                lent.checked_add(size).filter(|&it| it <= inner.budget_bytes)
+            });
+        if reserved.is_err() {
+            inner.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let idle = class.and_then(|it| inner.idle[it].pop());
+        Some(Buf::from_pool(idle.unwrap_or_else(|| Block::idle(size)), self.clone()))
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            budget_bytes: self.0.budget_bytes,
+            lent_bytes: self.0.lent_bytes.load(Ordering::Relaxed),
+            idle_bytes: CLASSES.iter().zip(&self.0.idle).map(|(it, idle)| it * idle.len()).sum(),
+            refused: self.0.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Keeps a block that nobody holds any more, or frees it when enough of its size are kept.
+    pub(super) fn take_back(&self, mut block: Arc<Block>) {
+        let inner = &*self.0;
+        let bytes = block.bytes();
+        inner.lent_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if inner.poison.load(Ordering::Relaxed) {
+            Arc::get_mut(&mut block).expect("nobody holds it").poison();
+        }
+        if let Some(class) = CLASSES.iter().position(|&it| it == bytes) {
+            // A full queue gives it back, and it is freed.
+            drop(inner.idle[class].push(block));
+        }
+    }
+
+    /// A block was freed instead of coming home.
+    pub(super) fn lost(&self, bytes: usize) {
+        self.0.lent_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_home_and_are_used_again() {
+        let pool = Pool::new(1 << 20);
+        let buf = pool.get(100).expect("in budget");
+        assert_eq!(pool.stats().lent_bytes, BLOCK_BYTES);
+        let slice = { buf }.freeze();
+        assert_eq!(pool.stats().lent_bytes, BLOCK_BYTES);
+        drop(slice);
+        let stats = pool.stats();
+        assert_eq!((stats.lent_bytes, stats.idle_bytes), (0, BLOCK_BYTES));
+        let _again = pool.get(BLOCK_BYTES).expect("in budget");
+        assert_eq!(pool.stats().idle_bytes, 0);
+    }
+
+    #[test]
+    fn a_budget_refuses_instead_of_growing() {
+        let pool = Pool::new(3 * BLOCK_BYTES);
+        let held: Vec<_> = (0..3).map(|_| pool.get(1).expect("in budget")).collect();
+        assert!(pool.get(1).is_none());
+        assert_eq!(pool.stats().refused, 1);
+        drop(held);
+        assert!(pool.get(1).is_some());
+        assert!(pool.get(BUF_BYTES_MAX + 1).is_none());
+    }
+
+    #[test]
+    fn a_returned_block_is_poisoned_when_asked() {
+        let pool = Pool::new(1 << 20);
+        pool.poison_returned();
+        let mut buf = pool.get(1).expect("in budget");
+        buf.put(b"secret");
+        drop(buf);
+        let mut buf = pool.get(1).expect("in budget");
+        assert!(buf.spare_mut().iter().all(|&it| it == super::super::block::POISON));
+    }
+
+    #[test]
+    fn blocks_may_be_dropped_by_another_thread() {
+        let pool = Pool::new(1 << 20);
+        let slice = pool.get(1).expect("in budget").freeze();
+        std::thread::scope(|it| {
+            it.spawn(move || drop(slice));
+        });
+        assert_eq!(pool.stats().lent_bytes, 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! All connections of one lane: what they share, and how they are told to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corelane_core::lane::Lane;
+use corelane_core::sync::{Event, Giver, Taker, once};
+
+use super::ConnLimits;
+use super::budget::Budget;
+
+/// The connections of a lane.
+#[derive(Clone)]
+pub struct Crowd(Rc<Inner>);
+
+struct Inner {
+    lane: Lane,
+    limits: ConnLimits,
+    budget: Budget,
+    /// One for each connection. Giving tells it to end.
+    members: RefCell<BTreeMap<u64, Option<Giver<()>>>>,
+    entered: Cell<u64>,
+    stopping: Cell<bool>,
+    left: Event,
+}
+
+impl Crowd {
+    /// `receive_bytes_max` is what all requests may take that are here and not answered.
+    #[must_use]
+    pub fn new(lane: &Lane, limits: ConnLimits, receive_bytes_max: usize) -> Self {
+        Self(Rc::new(Inner {
+            lane: lane.clone(),
+            limits,
+            budget: Budget::new(lane, receive_bytes_max),
+            members: RefCell::default(),
+            entered: Cell::new(0),
+            stopping: Cell::new(false),
+            left: Event::new(lane),
+        }))
+    }
+
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        &self.0.lane
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &ConnLimits {
+        &self.0.limits
+    }
+
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.members.borrow().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells every connection, now and from now on, to read nothing more, answer what is open, and close.
+    pub fn stop(&self) {
+        self.0.stopping.set(true);
+        for member in self.0.members.borrow_mut().values_mut() {
+            if let Some(giver) = member.take() {
+                giver.give(());
+            }
+        }
+    }
+
+    /// Waits until every connection has ended.
+    pub async fn gone(&self) {
+        while !self.is_empty() {
+            self.0.left.wait().await;
+        }
+    }
+
+    pub(super) fn enter(&self) -> Membership {
+        let number = self.0.entered.get();
+        self.0.entered.set(number + 1);
+        let (giver, stop) = once(&self.0.lane);
+        let mut member = Some(giver);
+        if self.0.stopping.get()
+            && let Some(giver) = member.take()
+        {
+            giver.give(());
+        }
+        self.0.members.borrow_mut().insert(number, member);
+        Membership { crowd: self.clone(), number, stop }
+    }
+}
+
+/// One connection's place in the crowd.
+pub(super) struct Membership {
+    crowd: Crowd,
+    number: u64,
+    /// Ready when the connection is to end.
+    pub(super) stop: Taker<()>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let member = self.crowd.0.members.borrow_mut().remove(&self.number);
+        drop(member);
+        self.crowd.0.left.notify();
+    }
+}

@@ -1,0 +1,622 @@
+//! The task that serves one connection. What may be read, started and sent, and until when, is said
+//! at the head of the [room](super).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use corelane_core::buf::{Buf, Slice};
+use corelane_core::lane::{Lane, Pending, Recurring};
+use corelane_core::limits::PARTS_MAX;
+use corelane_core::ring::{Errno, Fd, Op, Outcome, Parts};
+use corelane_core::sync::Taker;
+use corelane_core::time::Nanos;
+
+use super::budget::Reservation;
+use super::crowd::{Crowd, Membership};
+use super::inbox::{Inbox, Standing};
+use super::{ConnLimits, Peer, Reply, Service, Serving};
+use crate::frame::FrameError;
+
+/// A frame of which more is missing is received straight into memory of its own.
+const LARGE_BYTES: usize = 8 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer closed it between frames.
+    Closed,
+    /// The peer closed it inside a frame.
+    Inside,
+    Frame(FrameError),
+    /// A frame that began was not whole in time.
+    Stalled,
+    /// The peer took nothing of an answer in time.
+    Unread,
+    Idle,
+    /// The service wanted it closed.
+    Refused(String),
+    Receive(Errno),
+    Send(Errno),
+    /// We are ending.
+    Stopped,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => write!(f, "closed by the peer"),
+            Self::Inside => write!(f, "closed by the peer inside a frame"),
+            Self::Frame(error) => write!(f, "{error}"),
+            Self::Stalled => write!(f, "a frame began and was not whole in time"),
+            Self::Unread => write!(f, "answers were not read in time"),
+            Self::Idle => write!(f, "idle for too long"),
+            Self::Refused(reason) => write!(f, "{reason}"),
+            Self::Receive(errno) => write!(f, "cannot receive: {errno}"),
+            Self::Send(errno) => write!(f, "cannot send: {errno}"),
+            Self::Stopped => write!(f, "this node is stopping"),
+        }
+    }
+}
+
+/// What frames mean now.
+enum Stage {
+    /// Each is a request.
+    Requests,
+}
+
+/// Where bytes come from now.
+enum Reading {
+    /// From buffers of the ring's choosing: costs nothing while nothing comes.
+    Many(Recurring),
+    /// Until what is on its way has come.
+    Stopping(Recurring),
+    /// Straight into memory of our own, of so many bytes. `inside`: part of a frame is in it.
+    Into { pending: Pending, bytes: usize, inside: bool },
+    /// Not until there is memory.
+    Full(Taker<()>),
+    /// Not at all: too much is open.
+    Paused,
+    /// The peer will send nothing more, or nothing more is wanted.
+    Ended,
+}
+
+/// A request that has been started and not been answered.
+struct Open {
+    progress: Progress,
+    /// Memory of its frame, held until it is served.
+    frame_bytes: usize,
+    /// What its answer may have, as foretold.
+    answer_bytes: usize,
+}
+
+enum Progress {
+    Serving(Serving),
+    Ready(Reply),
+}
+
+struct Connection<S> {
+    lane: Lane,
+    limits: ConnLimits,
+    membership: Membership,
+    socket: Fd,
+    peer: Rc<Peer>,
+    service: Rc<S>,
+    stage: Stage,
+    inbox: Inbox,
+    reading: Reading,
+    memory: Reservation,
+    /// A whole frame that may not be started yet, and what its answer may have.
+    waiting: Option<(Buf, usize)>,
+    open: VecDeque<Open>,
+    /// Memory of frames that wait or are open.
+    frame_bytes: usize,
+    /// The foretold answers of requests being served.
+    promised_bytes: usize,
+    /// Answers that have not left.
+    unsent_bytes: usize,
+    /// What was gathered to be sent and has not left; empty while it is on its way.
+    parts: Parts,
+    sending: Option<Pending>,
+    /// When the first byte of the frame came that is not whole yet.
+    frame_began: Nanos,
+    paused_at: Nanos,
+    sent_at: Nanos,
+    quiet_since: Nanos,
+    ending: Option<Ended>,
+}
+
+/// Serves a connection until it ends, and says why it did.
+pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, service: Rc<S>) -> Ended {
+    let lane = crowd.lane().clone();
+    let now = lane.now();
+    let mut connection = Connection {
+        limits: crowd.limits().clone(),
+        membership: crowd.enter(),
+        reading: Reading::Many(lane.receive_many(&socket)),
+        socket,
+        peer,
+        service,
+        stage: Stage::Requests,
+        inbox: Inbox::new(),
+        memory: crowd.budget().reservation(),
+        waiting: None,
+        open: VecDeque::new(),
+        frame_bytes: 0,
+        promised_bytes: 0,
+        unsent_bytes: 0,
+        parts: Parts::from(Vec::new()),
+        sending: None,
+        frame_began: now,
+        paused_at: now,
+        sent_at: now,
+        quiet_since: now,
+        ending: None,
+        lane: lane.clone(),
+    };
+    loop {
+        // The timer is set anew only when a deadline comes nearer; one that moved away is looked at
+        // when its old time comes.
+        let armed = connection.deadline();
+        let step = poll_fn(|context| match connection.step(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if connection.deadline() < armed => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match lane.until(armed, step).await {
+            Ok(Some(ended)) => return ended,
+            Ok(None) => {}
+            Err(_) => {
+                if let Some(ended) = connection.timed_out() {
+                    return ended;
+                }
+            }
+        }
+    }
+}
+
+impl<S: Service> Connection<S> {
+    // Time.
+
+    fn frame_deadline(&self) -> Option<Nanos> {
+        let reading = match self.reading {
+            Reading::Many(_) | Reading::Stopping(_) | Reading::Into { .. } | Reading::Full(_) => {
+                true
+            }
+            Reading::Paused | Reading::Ended => false,
+        };
+        (reading && self.is_inside()).then(|| self.frame_began + self.limits.progress)
+    }
+
+    fn send_deadline(&self) -> Option<Nanos> {
+        self.sending.as_ref().map(|_| self.sent_at + self.limits.send_stall)
+    }
+
+    fn idle_deadline(&self) -> Option<Nanos> {
+        let busy = !self.open.is_empty()
+            || self.sending.is_some()
+            || self.waiting.is_some()
+            || self.is_inside();
+        (!busy).then(|| self.quiet_since + self.limits.idle)
+    }
+
+    /// When something must have happened.
+    fn deadline(&self) -> Nanos {
+        let all = [self.frame_deadline(), self.send_deadline(), self.idle_deadline()];
+        all.into_iter().flatten().min().unwrap_or_else(|| self.lane.now() + self.limits.idle)
+    }
+
+    fn timed_out(&mut self) -> Option<Ended> {
+        let now = self.lane.now();
+        let over = |deadline: Option<Nanos>| deadline.is_some_and(|it| it <= now);
+        if over(self.send_deadline()) {
+            return Some(Ended::Unread);
+        }
+        if over(self.idle_deadline()) {
+            return Some(Ended::Idle);
+        }
+        if over(self.frame_deadline()) {
+            self.end(Ended::Stalled);
+        }
+        None
+    }
+
+    /// Whether part of a frame is here, or on its way into memory of ours.
+    fn is_inside(&self) -> bool {
+        match self.inbox.standing(self.limits.frame_bytes_max) {
+            Standing::Announcing | Standing::Inside { .. } => true,
+            // While memory is lent out the inbox is empty.
+            Standing::Between => matches!(self.reading, Reading::Into { inside: true, .. }),
+            Standing::Whole => false,
+        }
+    }
+
+    // Steps.
+
+    /// Does all that can be done now. Ready when the connection has ended.
+    fn step(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        if self.ending.is_none() && self.membership.stop.poll_take().is_ready() {
+            self.end(Ended::Stopped);
+        }
+        loop {
+            let mut moved = self.receive(context);
+            moved |= self.start();
+            self.poll_requests(context);
+            match self.send(context) {
+                Ok(sent) => moved |= sent,
+                Err(errno) => return Poll::Ready(Ended::Send(errno)),
+            }
+            if matches!(self.reading, Reading::Paused) && self.may_read() {
+                self.frame_began = self.frame_began + (self.lane.now() - self.paused_at);
+                self.resume();
+                moved = true;
+            }
+            if let Some(ended) = self.ended() {
+                return Poll::Ready(ended);
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The end, once nothing is left to do.
+    fn ended(&mut self) -> Option<Ended> {
+        let left = self.sending.is_some()
+            || !self.parts.is_empty()
+            || !self.open.is_empty()
+            || self.takes_requests() && self.has_whole();
+        if left { None } else { self.ending.take() }
+    }
+
+    /// Whether frames that are here are still served.
+    fn takes_requests(&self) -> bool {
+        matches!(self.ending, None | Some(Ended::Closed | Ended::Inside))
+    }
+
+    fn has_whole(&self) -> bool {
+        self.waiting.is_some()
+            || self.inbox.standing(self.limits.frame_bytes_max) == Standing::Whole
+    }
+
+    /// Nothing more is read; what is open is still answered.
+    fn end(&mut self, why: Ended) {
+        self.reading = Reading::Ended;
+        if self.ending.is_none() {
+            self.ending = Some(why);
+        }
+        if !self.takes_requests() {
+            self.forget_unstarted();
+        }
+        self.hold();
+    }
+
+    // Reading.
+
+    fn may_read(&self) -> bool {
+        self.ending.is_none()
+            && self.waiting.is_none()
+            && self.open.len() < self.limits.in_flight_max
+            && self.answer_bytes() < self.limits.pending_bytes_max
+    }
+
+    /// Answers that wait to leave or may still come.
+    fn answer_bytes(&self) -> usize {
+        self.unsent_bytes + self.promised_bytes
+    }
+
+    /// Keeps the reservation at what is really here.
+    fn hold(&mut self) {
+        let lent = if let Reading::Into { bytes, .. } = self.reading { bytes } else { 0 };
+        self.memory.hold(self.frame_bytes + self.inbox.held_bytes() + lent);
+    }
+
+    fn pause(&mut self) {
+        self.reading = Reading::Paused;
+        self.paused_at = self.lane.now();
+    }
+
+    /// Goes on reading in the way that fits what is here.
+    fn resume(&mut self) {
+        if self.ending.is_some() {
+            self.reading = Reading::Ended;
+        } else if !self.may_read() || self.has_whole() {
+            self.pause();
+        } else {
+            match self.inbox.standing(self.limits.frame_bytes_max) {
+                Standing::Inside { missing } if self.is_large(missing) => self.read_into(missing),
+                _ if self.memory.fits() => {
+                    self.reading = Reading::Many(self.lane.receive_many(&self.socket));
+                }
+                // Whoever has begun may pass the total; whoever has not waits.
+                Standing::Inside { missing } => self.read_into(missing),
+                Standing::Announcing => self.read_into(1),
+                Standing::Between | Standing::Whole => {
+                    self.reading = Reading::Full(self.memory.wait(0));
+                }
+            }
+        }
+    }
+
+    /// Whether what is missing deserves memory of its own. An announcement alone does not.
+    fn is_large(&self, missing: usize) -> bool {
+        LARGE_BYTES < missing && self.inbox.is_under_way()
+    }
+
+    /// Receives into memory that is reserved first.
+    fn read_into(&mut self, missing: usize) {
+        let (wants, has) = (self.inbox.wants(missing), self.inbox.held_bytes());
+        // While it grows, both are here.
+        let more = if wants == has { 0 } else { wants };
+        if !self.memory.try_hold(self.frame_bytes + has + more) {
+            self.reading = Reading::Full(self.memory.wait(self.frame_bytes + has + more));
+            return;
+        }
+        let buf = self.inbox.lend(self.lane.pool(), missing);
+        let (bytes, inside) = (buf.capacity(), !buf.is_empty());
+        let op = Op::Receive { socket: self.socket.clone(), buf };
+        self.reading = Reading::Into { pending: self.lane.op(op), bytes, inside };
+        self.hold();
+    }
+
+    /// Takes in what has come. Says whether anything changed.
+    fn receive(&mut self, context: &mut Context<'_>) -> bool {
+        match &mut self.reading {
+            Reading::Paused | Reading::Ended => return false,
+            Reading::Full(memory) => {
+                if memory.poll_take().is_pending() {
+                    return false;
+                }
+                self.resume();
+            }
+            Reading::Many(many) | Reading::Stopping(many) => match many.poll_next() {
+                Poll::Pending => return false,
+                Poll::Ready(Some(Ok(Outcome::Received(buf)))) => self.came(buf),
+                Poll::Ready(Some(Ok(other))) => panic!("received {other:?}"),
+                Poll::Ready(Some(Err(Errno::NOBUFS))) => self.without_blocks(),
+                // A receive that was stopped says so last, after all that had come.
+                Poll::Ready(Some(Err(Errno::CANCELED)) | None) => self.resume(),
+                Poll::Ready(Some(Err(errno))) => self.end(Ended::Receive(errno)),
+            },
+            Reading::Into { pending, inside, .. } => match Pin::new(pending).poll(context) {
+                Poll::Pending => return false,
+                Poll::Ready((result, op)) => {
+                    let Op::Receive { buf, .. } = op else { panic!("received {op:?}") };
+                    let began_before = *inside;
+                    self.inbox.give_back(buf);
+                    self.pause();
+                    match result {
+                        Ok(Outcome::Bytes(0)) => self.peer_is_done(),
+                        Ok(Outcome::Bytes(_)) if began_before => {}
+                        Ok(Outcome::Bytes(_)) => self.frame_began = self.lane.now(),
+                        Ok(other) => panic!("received {other:?}"),
+                        Err(errno) => self.end(Ended::Receive(errno)),
+                    }
+                }
+            },
+        }
+        true
+    }
+
+    /// The ring has no blocks to receive into: one receive into memory of our own, then ask again.
+    fn without_blocks(&mut self) {
+        match self.inbox.standing(self.limits.frame_bytes_max) {
+            _ if !self.may_read() || self.has_whole() => self.resume(),
+            Standing::Inside { missing } => self.read_into(missing),
+            _ => self.read_into(1),
+        }
+    }
+
+    /// Bytes came in a buffer of the ring's choosing.
+    fn came(&mut self, buf: Buf) {
+        if buf.is_empty() {
+            self.peer_is_done();
+            return;
+        }
+        if self.inbox.standing(self.limits.frame_bytes_max) == Standing::Between {
+            self.frame_began = self.lane.now();
+        }
+        self.inbox.take(self.lane.pool(), buf);
+        self.start();
+        self.inbox.settle(self.lane.pool());
+        self.hold();
+        let large = matches!(
+            self.inbox.standing(self.limits.frame_bytes_max),
+            Standing::Inside { missing } if self.is_large(missing)
+        );
+        if large || !self.may_read() || !self.memory.fits() {
+            self.stop_receiving();
+        }
+    }
+
+    /// Nothing more is asked for; what is on its way still comes, and then we look again.
+    fn stop_receiving(&mut self) {
+        self.reading = match std::mem::replace(&mut self.reading, Reading::Ended) {
+            Reading::Many(mut many) => {
+                many.stop();
+                Reading::Stopping(many)
+            }
+            other => other,
+        };
+    }
+
+    fn peer_is_done(&mut self) {
+        let inside = self.is_inside();
+        self.end(if inside { Ended::Inside } else { Ended::Closed });
+    }
+
+    // Serving.
+
+    /// Starts requests whose frames are whole. Says whether it started any.
+    fn start(&mut self) -> bool {
+        let mut started = false;
+        while self.takes_requests() {
+            if self.waiting.is_none() {
+                match self.inbox.next(self.lane.pool(), self.limits.frame_bytes_max) {
+                    Ok(Some(frame)) => {
+                        self.frame_began = self.lane.now();
+                        self.frame_bytes += frame.capacity();
+                        let answer_bytes = self.service.answer_bytes_max(&frame);
+                        self.waiting = Some((frame, answer_bytes));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.end(Ended::Frame(error));
+                        break;
+                    }
+                }
+            }
+            let room = self.open.len() < self.limits.in_flight_max;
+            let Some((frame, answer_bytes)) = self.waiting.take_if(|(_, answer_bytes)| {
+                let nothing_else = self.open.is_empty() && self.unsent_bytes == 0;
+                let answers = self.unsent_bytes + self.promised_bytes + *answer_bytes;
+                room && (nothing_else || answers <= self.limits.pending_bytes_max)
+            }) else {
+                break;
+            };
+            let frame_bytes = frame.capacity();
+            let serving = match self.stage {
+                Stage::Requests => self.service.call(&self.peer, frame),
+            };
+            self.promised_bytes += answer_bytes;
+            self.quiet_since = self.lane.now();
+            self.open.push_back(Open {
+                progress: Progress::Serving(serving),
+                frame_bytes,
+                answer_bytes,
+            });
+            started = true;
+        }
+        self.hold();
+        started
+    }
+
+    /// Polls every open request, oldest first, so that effects keep their order. Once enough waits to
+    /// be sent, only the oldest is brought further.
+    fn poll_requests(&mut self, context: &mut Context<'_>) {
+        let mut refused = None;
+        for (place, it) in self.open.iter_mut().enumerate() {
+            if 0 < place && self.limits.pending_bytes_max <= self.unsent_bytes {
+                break;
+            }
+            let Progress::Serving(serving) = &mut it.progress else { continue };
+            let Poll::Ready(reply) = serving.as_mut().poll(context) else { continue };
+            self.frame_bytes -= it.frame_bytes;
+            self.promised_bytes -= it.answer_bytes;
+            if let Reply::Answer(parts) = &reply {
+                self.unsent_bytes += parts.iter().map(Slice::len).sum::<usize>();
+            }
+            let is_close = matches!(reply, Reply::Close(_));
+            it.progress = Progress::Ready(reply);
+            if is_close {
+                refused = Some(place);
+                break;
+            }
+        }
+        if let Some(place) = refused {
+            self.forget_after(place);
+        }
+        self.hold();
+    }
+
+    /// Nothing behind this request is served.
+    fn forget_after(&mut self, place: usize) {
+        for it in self.open.drain(place + 1..) {
+            match it.progress {
+                Progress::Serving(_) => {
+                    self.frame_bytes -= it.frame_bytes;
+                    self.promised_bytes -= it.answer_bytes;
+                }
+                Progress::Ready(Reply::Answer(parts)) => {
+                    self.unsent_bytes -= parts.iter().map(Slice::len).sum::<usize>();
+                }
+                Progress::Ready(Reply::Silent | Reply::Close(_)) => {}
+            }
+        }
+        self.reading = Reading::Ended;
+        self.forget_unstarted();
+    }
+
+    fn forget_unstarted(&mut self) {
+        if let Some((frame, _)) = self.waiting.take() {
+            self.frame_bytes -= frame.capacity();
+        }
+        self.inbox = Inbox::new();
+    }
+
+    // Sending.
+
+    /// Sends what is ready, in order. Says whether anything changed.
+    fn send(&mut self, context: &mut Context<'_>) -> Result<bool, Errno> {
+        let mut moved = false;
+        loop {
+            if let Some(sending) = &mut self.sending {
+                let Poll::Ready((result, op)) = Pin::new(sending).poll(context) else {
+                    return Ok(moved);
+                };
+                let Op::Send { parts, .. } = op else { panic!("sent {op:?}") };
+                self.sending = None;
+                self.parts = parts;
+                match result? {
+                    Outcome::Bytes(0) => return Err(Errno::PIPE),
+                    Outcome::Bytes(bytes) => self.left(bytes as usize),
+                    other => panic!("sent {other:?}"),
+                }
+                moved = true;
+            }
+            if self.parts.is_empty() {
+                moved |= self.gather();
+            }
+            if self.parts.is_empty() {
+                return Ok(moved);
+            }
+            let parts = std::mem::replace(&mut self.parts, Parts::from(Vec::new()));
+            let op = Op::Send { socket: self.socket.clone(), parts };
+            self.sent_at = self.lane.now();
+            self.sending = Some(self.lane.op(op));
+        }
+    }
+
+    /// So many bytes have left.
+    fn left(&mut self, bytes: usize) {
+        self.unsent_bytes -= bytes;
+        self.quiet_since = self.lane.now();
+        self.parts.skip(bytes);
+    }
+
+    /// Takes answers whose turn it is. Says whether there were any.
+    fn gather(&mut self) -> bool {
+        let mut moved = false;
+        let mut gathered: Vec<Slice> = Vec::new();
+        while gathered.len() < PARTS_MAX
+            && let Some(first) = self.open.pop_front()
+        {
+            match first.progress {
+                Progress::Serving(_) => {
+                    self.open.push_front(first);
+                    break;
+                }
+                Progress::Ready(Reply::Answer(parts)) => {
+                    if gathered.is_empty() {
+                        gathered = parts;
+                    } else {
+                        gathered.extend(parts);
+                    }
+                }
+                Progress::Ready(Reply::Silent) => {}
+                Progress::Ready(Reply::Close(reason)) => {
+                    self.ending = Some(Ended::Refused(reason));
+                    self.end(Ended::Closed);
+                }
+            }
+            self.quiet_since = self.lane.now();
+            moved = true;
+        }
+        self.parts = Parts::from(gathered);
+        self.parts.skip(0);
+        moved
+    }
+}

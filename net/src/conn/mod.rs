@@ -1,0 +1,122 @@
+//! A connection: frames in, answers out, in order, within bounds.
+//!
+//! One task serves one connection. It starts each request as its frame completes, in the order
+//! the frames came, and polls all of them; answers leave in that same order, however the requests
+//! finish. A request's effects happen at its first poll, so a later request of the connection sees
+//! what an earlier one changed.
+//!
+//! - CONN-1: no more than `in_flight_max` requests are open; beyond that nothing is read;
+//! - CONN-2: memory for a frame grows with the bytes that came, never with what was announced, and
+//!   is held within the lane's [`Budget`];
+//! - CONN-3: a frame that cannot be served ends this connection and no other; nothing that came
+//!   behind it is served;
+//! - CONN-4: answers that wait, with those that open requests may still give, stay within
+//!   `pending_bytes_max`. A single answer may be larger than that, or than was foretold; then
+//!   nothing else is started or brought further until it has left.
+//!
+//! # Deadlines
+//!
+//! - **progress**: a frame is whole within this time of its first byte, however steadily it drips.
+//!   Time in which *we* did not read, because too much was open, is not counted; time spent
+//!   waiting for memory is, since whoever waits holds some that others wait for;
+//! - **send stall**: the peer takes at least one byte of what is being sent within this time;
+//! - **idle**: with nothing open, nothing unsent and no frame begun, the next one begins within
+//!   this time. While a request is open a connection is never idle.
+
+mod budget;
+mod crowd;
+mod driver;
+mod inbox;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use corelane_core::buf::{Buf, Slice};
+use corelane_core::time::Nanos;
+
+pub use budget::Budget;
+pub use crowd::Crowd;
+pub use driver::{Ended, serve};
+
+/// The bounds of one connection.
+#[derive(Debug, Clone)]
+pub struct ConnLimits {
+    /// The largest frame.
+    pub frame_bytes_max: u32,
+    /// Requests open at once.
+    pub in_flight_max: usize,
+    /// Bytes of answers waiting to be sent, or promised; beyond it nothing more is read.
+    pub pending_bytes_max: usize,
+    /// A frame is whole within this time of its beginning.
+    pub progress: Nanos,
+    /// The peer takes something of an answer within this time.
+    pub send_stall: Nanos,
+    /// A connection without any request is closed after this time.
+    pub idle: Nanos,
+}
+
+impl Default for ConnLimits {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 100 * 1024 * 1024,
+            in_flight_max: 64,
+            pending_bytes_max: 110 * 1024 * 1024,
+            progress: Nanos::secs(30),
+            send_stall: Nanos::secs(60),
+            idle: Nanos::secs(600),
+        }
+    }
+}
+
+/// Who a connection speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Principal {
+    /// Nobody in particular: the listener asks for no proof.
+    Anonymous,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => write!(f, "User:ANONYMOUS"),
+        }
+    }
+}
+
+/// Who is on the other end.
+#[derive(Debug)]
+pub struct Peer {
+    pub addr: SocketAddr,
+    /// Which of our listeners it came in by.
+    pub listener: String,
+    pub principal: Principal,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// To be sent, all parts in turn. The first begins with the frame's size.
+    Answer(Vec<Slice>),
+    /// Nothing is sent: the client asked for no answer.
+    Silent,
+    /// The connection is to be closed once earlier answers are out.
+    Close(String),
+}
+
+/// A request being served.
+pub type Serving = Pin<Box<dyn Future<Output = Reply>>>;
+
+/// Whoever answers requests.
+pub trait Service: 'static {
+    /// Starts serving a frame. `frame` begins after the four bytes of size, at `frame[4..]`, and
+    /// belongs to the request alone.
+    fn call(&self, peer: &Rc<Peer>, frame: Buf) -> Serving;
+
+    /// How many bytes the answer to this frame may have, as far as that can be told beforehand.
+    /// Requests wait for each other by it (CONN-4).
+    fn answer_bytes_max(&self, frame: &Buf) -> usize;
+}

@@ -1,0 +1,220 @@
+//! Arrays inside messages: as bytes when decoded, as Rust values when built.
+//!
+//! A decoded array is a view of bytes that were checked once, while the message was decoded.
+//! Walking it decodes each element in place and allocates nothing. Because the same bytes are
+//! decoded by the same code, walking cannot fail; if it did, this code would be broken, not the
+//! peer. An array that is built to be written holds a vector or borrows a slice.
+
+use super::{DecodeError, EncodeError, Reader, Uuid, Wire, Writer};
+use std::fmt;
+
+#[derive(Clone)]
+pub struct Array<'a, T>(Repr<'a, T>);
+
+#[derive(Clone)]
+enum Repr<'a, T> {
+    Wire { reader: Reader<'a>, count: usize },
+    Slice(&'a [T]),
+    Vec(Vec<T>),
+}
+
+impl<'a, T> Array<'a, T> {
+    /// An array without elements. Not null: that is `None` where the protocol allows it.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Repr::Slice(&[]))
+    }
+
+    pub(super) fn from_wire(reader: Reader<'a>, count: usize) -> Self {
+        Self(Repr::Wire { reader, count })
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Wire { count, .. } => *count,
+            Repr::Slice(items) => items.len(),
+            Repr::Vec(items) => items.len(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a, T: Wire<'a>> Array<'a, T> {
+    /// The elements, one after another, by value. For a decoded array that costs decoding and
+    /// no allocation; for a built one it clones.
+    pub fn iter(&self) -> Iter<'_, 'a, T> {
+        match &self.0 {
+            Repr::Wire { reader, count } => Iter(Source::Wire { reader: *reader, left: *count }),
+            Repr::Slice(items) => Iter(Source::Items(items.iter())),
+            Repr::Vec(items) => Iter(Source::Items(items.iter())),
+        }
+    }
+
+    #[must_use]
+    pub fn first(&self) -> Option<T> {
+        self.iter().next()
+    }
+
+    pub(super) fn write_elements(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        match &self.0 {
+            Repr::Wire { .. } => self.iter().try_for_each(|it| it.write(writer)),
+            Repr::Slice(items) => items.iter().try_for_each(|it| it.write(writer)),
+            Repr::Vec(items) => items.iter().try_for_each(|it| it.write(writer)),
+        }
+    }
+}
+
+impl<T> Default for Array<'_, T> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<T> From<Vec<T>> for Array<'_, T> {
+    fn from(items: Vec<T>) -> Self {
+        Self(Repr::Vec(items))
+    }
+}
+
+impl<'a, T> From<&'a [T]> for Array<'a, T> {
+    fn from(items: &'a [T]) -> Self {
+        Self(Repr::Slice(items))
+    }
+}
+
+impl<'a, T, const N: usize> From<&'a [T; N]> for Array<'a, T> {
+    fn from(items: &'a [T; N]) -> Self {
+        Self(Repr::Slice(items))
+    }
+}
+
+impl<'a, T> From<&'a Vec<T>> for Array<'a, T> {
+    fn from(items: &'a Vec<T>) -> Self {
+        Self(Repr::Slice(items))
+    }
+}
+
+impl<T, const N: usize> From<[T; N]> for Array<'_, T> {
+    fn from(items: [T; N]) -> Self {
+        Self(Repr::Vec(items.into()))
+    }
+}
+
+impl<T> FromIterator<T> for Array<'_, T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self(Repr::Vec(items.into_iter().collect()))
+    }
+}
+
+impl<'a, T: Wire<'a> + fmt::Debug> fmt::Debug for Array<'a, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a, T: Wire<'a> + PartialEq> PartialEq for Array<'a, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl<'x, 'a, T: Wire<'a>> IntoIterator for &'x Array<'a, T> {
+    type Item = T;
+    type IntoIter = Iter<'x, 'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// See [`Array::iter`].
+#[derive(Clone)]
+pub struct Iter<'x, 'a, T>(Source<'x, 'a, T>);
+
+#[derive(Clone)]
+enum Source<'x, 'a, T> {
+    Wire { reader: Reader<'a>, left: usize },
+    Items(std::slice::Iter<'x, T>),
+}
+
+impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match &mut self.0 {
+            Source::Wire { left: 0, .. } => None,
+            Source::Wire { reader, left } => {
+                *left -= 1;
+                Some(
+                    T::read(reader).expect("these bytes were checked when the message was decoded"),
+                )
+            }
+            Source::Items(items) => items.next().cloned(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.0 {
+            Source::Wire { left, .. } => *left,
+            Source::Items(items) => items.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl<'a, T: Wire<'a>> ExactSizeIterator for Iter<'_, 'a, T> {}
+
+/// Numbers are checked by passing over their bytes at once.
+macro_rules! number {
+    ($($name:ident),*) => {$(
+        impl<'a> Wire<'a> for $name {
+            const BYTES_MIN: usize = size_of::<$name>();
+
+            fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+                reader.$name()
+            }
+
+            fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+                writer.$name(*self);
+                Ok(())
+            }
+
+            fn check(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
+                // The count is at most the remaining bytes by `BYTES_MIN`: this does not overflow.
+                reader.take(count * Self::BYTES_MIN).map(|_| ())
+            }
+        }
+    )*};
+}
+
+number!(i8, i16, i32, i64);
+
+impl<'a> Wire<'a> for Uuid {
+    const BYTES_MIN: usize = 16;
+
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.uuid()
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.uuid(*self);
+        Ok(())
+    }
+}
+
+impl<'a> Wire<'a> for &'a str {
+    const BYTES_MIN: usize = 1;
+
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.string()
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.string(self)
+    }
+}

@@ -1,0 +1,146 @@
+//! The grammar under every message: how numbers, strings, arrays and tagged fields lie in bytes.
+//!
+//! - Reading borrows. A decoded message points into the frame it came from and owns nothing;
+//!   arrays are views that decode their elements when they are walked ([`Array`]).
+//! - Reading is total. Every length and count is compared with the bytes that remain before
+//!   anything is done with it, so no input can panic, overflow or allocate.
+//! - Writing happens once, front to back; lengths that are known late are patched in.
+//!   Record bytes may stay where they are: the writer notes the place instead ([`Splice`]).
+//!
+//! Which fields a message has is not known here; the generated [`crate::messages`] know.
+
+mod array;
+mod error;
+mod reader;
+mod record;
+mod values;
+mod writer;
+
+pub use array::{Array, Iter};
+pub use error::{DecodeError, EncodeError};
+pub use reader::Reader;
+pub use record::{RecordKey, decode_value, encode_value, record_type};
+pub use values::{Records, Uuid, range_of};
+pub use writer::{Splice, Writer};
+
+use crate::api::ApiKey;
+
+/// Something that has a place inside messages.
+pub trait Wire<'a>: Sized + Clone {
+    /// The fewest bytes one value takes, in any version. Not zero for what arrays are made of: a
+    /// count of elements is bounded by the bytes that remain.
+    const BYTES_MIN: usize;
+
+    /// # Errors
+    /// When the bytes are not such a value.
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// # Errors
+    /// When the value cannot be said in the writer's version.
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
+
+    /// Passes over `count` values, checking all that [`Wire::read`] would check.
+    ///
+    /// # Errors
+    /// When the bytes are not such values.
+    fn check(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
+        for _ in 0..count {
+            Self::read(reader)?;
+        }
+        Ok(())
+    }
+}
+
+/// Versions of one message, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub min: i16,
+    pub max: i16,
+}
+
+impl Versions {
+    #[must_use]
+    pub const fn new(min: i16, max: i16) -> Self {
+        Self { min, max }
+    }
+
+    #[must_use]
+    pub const fn contains(self, version: i16) -> bool {
+        self.min <= version && version <= self.max
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = i16> {
+        self.min..=self.max
+    }
+}
+
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.min == self.max {
+            write!(f, "{}", self.min)
+        } else {
+            write!(f, "{}-{}", self.min, self.max)
+        }
+    }
+}
+
+/// A whole message: a request's or response's body, a header, a record of an internal topic.
+pub trait Message<'a>: Wire<'a> {
+    const NAME: &'static str;
+    /// Every version this code can read and write, whether or not a broker offers it.
+    const VERSIONS: Versions;
+    /// From this version on, lengths are compact and tagged fields exist. `None`: never.
+    const FLEXIBLE_FROM: Option<i16>;
+
+    /// Reads the message at the start of `bytes` and says how many bytes it took. Bytes after
+    /// it are the caller's business: a request may have some, and they are ignored.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes are not such a message.
+    fn decode(bytes: &'a [u8], version: i16) -> Result<(Self, usize), DecodeError> {
+        if !Self::VERSIONS.contains(version) {
+            return Err(DecodeError::Version {
+                message: Self::NAME,
+                version,
+                known: Self::VERSIONS,
+            });
+        }
+        let mut reader = Reader::new(bytes, version, is_flexible(Self::FLEXIBLE_FROM, version));
+        let message = Self::read(&mut reader)?;
+        Ok((message, bytes.len() - reader.remaining()))
+    }
+
+    /// Appends the message to `out`, record bytes included.
+    ///
+    /// # Errors
+    /// When the version is unknown, or a field is set that the version cannot carry and that
+    /// must not be dropped silently. `out` is as before then.
+    fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode_with(version, &mut Writer::copying(out))
+    }
+
+    /// Appends the message to a writer; for messages with records left outside.
+    ///
+    /// # Errors
+    /// As [`Message::encode`].
+    fn encode_with(&self, version: i16, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        if !Self::VERSIONS.contains(version) {
+            return Err(EncodeError::Version {
+                message: Self::NAME,
+                version,
+                known: Self::VERSIONS,
+            });
+        }
+        writer.whole(version, is_flexible(Self::FLEXIBLE_FROM, version), |it| self.write(it))
+    }
+}
+
+fn is_flexible(from: Option<i16>, version: i16) -> bool {
+    from.is_some_and(|from| from <= version)
+}
+
+/// The body of a request: it knows its key and what the answer looks like.
+pub trait Request<'a>: Message<'a> {
+    const KEY: ApiKey;
+    type Response<'b>: Message<'b>;
+}

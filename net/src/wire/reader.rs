@@ -1,0 +1,306 @@
+//! Reads values from the front of a slice, never beyond it.
+//!
+//! Invariant: what remains is always a suffix of the bytes the reader began with.
+//! The reader carries version and flexibility, so that values know how their lengths are written.
+//!
+//! Stricter than Kafka in two points that no client needs: a length below -1 is refused and not
+//! null, and a string must be UTF-8.
+
+use super::{Array, DecodeError, Records, Uuid, Wire};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    version: i16,
+    flexible: bool,
+}
+
+/// The length of something, or that it is null.
+type Length = Option<usize>;
+
+impl<'a> Reader<'a> {
+    #[must_use]
+    #[inline]
+    pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
+        Self { bytes, version, flexible }
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn version(&self) -> i16 {
+        self.version
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn flexible(&self) -> bool {
+        self.flexible
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// # Errors
+    /// When fewer bytes remain.
+    #[inline]
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let Some((taken, rest)) = self.bytes.split_at_checked(count) else {
+            return Err(DecodeError::Short { wanted: count, remaining: self.bytes.len() });
+        };
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let Some((taken, rest)) = self.bytes.split_first_chunk::<N>() else {
+            return Err(DecodeError::Short { wanted: N, remaining: self.bytes.len() });
+        };
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    /// Any byte but zero is true, as Kafka reads it.
+    ///
+    /// # Errors
+    /// When no byte remains.
+    #[inline]
+    pub fn bool(&mut self) -> Result<bool, DecodeError> {
+        Ok(self.fixed::<1>()? != [0])
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn i8(&mut self) -> Result<i8, DecodeError> {
+        Ok(i8::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn i16(&mut self) -> Result<i16, DecodeError> {
+        Ok(i16::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
+        Ok(i32::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn i64(&mut self) -> Result<i64, DecodeError> {
+        Ok(i64::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn f64(&mut self) -> Result<f64, DecodeError> {
+        Ok(f64::from_be_bytes(self.fixed()?))
+    }
+
+    /// # Errors
+    /// When too few bytes remain.
+    #[inline]
+    pub fn uuid(&mut self) -> Result<Uuid, DecodeError> {
+        Ok(Uuid(self.fixed()?))
+    }
+
+    /// An unsigned number, seven bits a byte, the low ones first.
+    ///
+    /// # Errors
+    /// When the bytes end before the number, or it needs more than 32 bits.
+    #[inline]
+    pub fn uvarint(&mut self) -> Result<u32, DecodeError> {
+        let mut value = 0u64;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.fixed::<1>()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).map_err(|_| DecodeError::Varint);
+            }
+        }
+        Err(DecodeError::Varint)
+    }
+
+    #[inline]
+    fn compact_length(&mut self) -> Result<Length, DecodeError> {
+        Ok(self.uvarint()?.checked_sub(1).map(|it| it as usize))
+    }
+
+    #[inline]
+    fn length16(&mut self) -> Result<Length, DecodeError> {
+        length(i64::from(self.i16()?))
+    }
+
+    #[inline]
+    fn length32(&mut self) -> Result<Length, DecodeError> {
+        length(i64::from(self.i32()?))
+    }
+
+    #[inline]
+    fn string_length(&mut self) -> Result<Length, DecodeError> {
+        if self.flexible { self.compact_length() } else { self.length16() }
+    }
+
+    #[inline]
+    fn bytes_length(&mut self) -> Result<Length, DecodeError> {
+        if self.flexible { self.compact_length() } else { self.length32() }
+    }
+
+    #[inline]
+    fn text(&mut self, length: usize) -> Result<&'a str, DecodeError> {
+        std::str::from_utf8(self.take(length)?)
+            .map_err(|it| DecodeError::Utf8 { valid_up_to: it.valid_up_to() })
+    }
+
+    /// # Errors
+    /// When it is null, too long for what remains, or not UTF-8.
+    #[inline]
+    pub fn string(&mut self) -> Result<&'a str, DecodeError> {
+        self.nullable_string()?.ok_or(DecodeError::Null)
+    }
+
+    /// # Errors
+    /// When it is too long for what remains, or not UTF-8.
+    #[inline]
+    pub fn nullable_string(&mut self) -> Result<Option<&'a str>, DecodeError> {
+        self.string_length()?.map(|it| self.text(it)).transpose()
+    }
+
+    /// A string that keeps its old form in flexible versions: the client id of request headers.
+    ///
+    /// # Errors
+    /// When it is too long for what remains, or not UTF-8.
+    pub fn plain_nullable_string(&mut self) -> Result<Option<&'a str>, DecodeError> {
+        self.length16()?.map(|it| self.text(it)).transpose()
+    }
+
+    /// # Errors
+    /// When it is null or too long for what remains.
+    #[inline]
+    pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        self.nullable_bytes()?.ok_or(DecodeError::Null)
+    }
+
+    /// # Errors
+    /// When it is too long for what remains.
+    #[inline]
+    pub fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
+        self.bytes_length()?.map(|it| self.take(it)).transpose()
+    }
+
+    /// # Errors
+    /// When it is null or too long for what remains.
+    #[inline]
+    pub fn records(&mut self) -> Result<Records<'a>, DecodeError> {
+        Ok(Records::Bytes(self.bytes()?))
+    }
+
+    /// # Errors
+    /// When it is too long for what remains.
+    #[inline]
+    pub fn nullable_records(&mut self) -> Result<Option<Records<'a>>, DecodeError> {
+        Ok(self.nullable_bytes()?.map(Records::Bytes))
+    }
+
+    /// # Errors
+    /// When it is null, claims more than what remains can hold, or an element is wrong.
+    #[inline]
+    pub fn array<T: Wire<'a>>(&mut self) -> Result<Array<'a, T>, DecodeError> {
+        self.nullable_array()?.ok_or(DecodeError::Null)
+    }
+
+    /// # Errors
+    /// When it claims more than what remains can hold, or an element is wrong.
+    #[inline]
+    pub fn nullable_array<T: Wire<'a>>(&mut self) -> Result<Option<Array<'a, T>>, DecodeError> {
+        const { assert!(0 < T::BYTES_MIN, "elements without bytes have no bound on their count") };
+        let Some(count) = self.bytes_length()? else { return Ok(None) };
+        if count > self.bytes.len() / T::BYTES_MIN {
+            return Err(DecodeError::Count {
+                count,
+                bytes_min: T::BYTES_MIN,
+                remaining: self.bytes.len(),
+            });
+        }
+        let start = *self;
+        T::check(self, count)?;
+        let bytes = &start.bytes[..start.bytes.len() - self.bytes.len()];
+        Ok(Some(Array::from_wire(Self { bytes, ..start }, count)))
+    }
+
+    /// # Errors
+    /// When the struct is wrong.
+    pub fn nullable_struct<T: Wire<'a>>(&mut self) -> Result<Option<T>, DecodeError> {
+        if self.i8()? < 0 { Ok(None) } else { Ok(Some(T::read(self)?)) }
+    }
+
+    /// As [`Reader::nullable_struct`], in a tagged field: there, null is said with an unsigned number.
+    ///
+    /// # Errors
+    /// When the struct is wrong.
+    pub fn nullable_tagged_struct<T: Wire<'a>>(&mut self) -> Result<Option<T>, DecodeError> {
+        if self.uvarint()? == 0 { Ok(None) } else { Ok(Some(T::read(self)?)) }
+    }
+
+    /// Reads tagged fields. `known` is offered each one, confined to its bytes, and says whether
+    /// it knows it; what it does not know is passed over.
+    ///
+    /// # Errors
+    /// When a field is longer than what remains, or `known` leaves some of its bytes.
+    #[inline]
+    pub fn tags(
+        &mut self,
+        mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        for _ in 0..self.uvarint()? {
+            let tag = self.uvarint()?;
+            let announced = self.uvarint()? as usize;
+            let mut field = Self { bytes: self.take(announced)?, ..*self };
+            if known(tag, &mut field)? && field.remaining() != 0 {
+                return Err(DecodeError::TagSize { tag, announced, unread: field.remaining() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over tagged fields where none is known.
+    ///
+    /// # Errors
+    /// When a field is longer than what remains.
+    #[inline]
+    pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
+        self.tags(|_, _| Ok(false))
+    }
+}
+
+fn length(length: i64) -> Result<Length, DecodeError> {
+    match usize::try_from(length) {
+        Ok(length) => Ok(Some(length)),
+        Err(_) if length == -1 => Ok(None),
+        Err(_) => Err(DecodeError::Negative { length }),
+    }
+}

@@ -1,0 +1,369 @@
+//! Writes values to the end of a vector, once.
+//!
+//! A length that is known only afterwards is patched into the place kept for it. Records may be
+//! left outside: then their length is written and a [`Splice`] remembers where they belong.
+
+use super::{Array, EncodeError, Records, Uuid, Wire};
+
+/// Record bytes that were not copied: when the output is sent, `bytes` bytes from elsewhere go
+/// before the byte at position `at` of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splice {
+    pub at: usize,
+    pub bytes: u32,
+}
+
+#[derive(Debug)]
+pub struct Writer<'w> {
+    out: &'w mut Vec<u8>,
+    splices: Option<&'w mut Vec<Splice>>,
+    version: i16,
+    flexible: bool,
+}
+
+impl<'w> Writer<'w> {
+    /// Copies records into the output.
+    #[must_use]
+    pub fn copying(out: &'w mut Vec<u8>) -> Self {
+        Self { out, splices: None, version: 0, flexible: false }
+    }
+
+    /// Leaves [`Records::Outside`] outside, noting each in `splices`, in output order.
+    #[must_use]
+    pub fn splicing(out: &'w mut Vec<u8>, splices: &'w mut Vec<Splice>) -> Self {
+        Self { out, splices: Some(splices), version: 0, flexible: false }
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn version(&self) -> i16 {
+        self.version
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn flexible(&self) -> bool {
+        self.flexible
+    }
+
+    /// Writes one message in one version. When that fails, nothing of it stays behind.
+    pub(super) fn whole(
+        &mut self,
+        version: i16,
+        flexible: bool,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        (self.version, self.flexible) = (version, flexible);
+        self.all_or_nothing(write)
+    }
+
+    fn all_or_nothing(
+        &mut self,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let length = self.out.len();
+        let splices = self.splices.as_ref().map_or(0, |it| it.len());
+        let result = write(self);
+        if result.is_err() {
+            self.out.truncate(length);
+            if let Some(it) = &mut self.splices {
+                it.truncate(splices);
+            }
+        }
+        result
+    }
+
+    /// Writes one frame: the size of all that `write` writes, outside records counted, then that.
+    ///
+    /// # Errors
+    /// When `write` fails or the frame is too long. The output is as before then.
+    pub fn frame(
+        &mut self,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.all_or_nothing(|it| {
+            let start = it.out.len();
+            let splices = it.splices.as_ref().map_or(0, |it| it.len());
+            it.i32(0);
+            write(it)?;
+            let outside = it.splices.iter().flat_map(|it| &it[splices..]);
+            let outside: usize = outside.map(|it| it.bytes as usize).sum();
+            let length = it.out.len() - start - 4 + outside;
+            let size = fit(length)?;
+            it.out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+            Ok(())
+        })
+    }
+
+    #[inline]
+    pub fn bool(&mut self, value: bool) {
+        self.out.push(u8::from(value));
+    }
+
+    #[inline]
+    pub fn i8(&mut self, value: i8) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn i16(&mut self, value: i16) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn u16(&mut self, value: u16) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn i32(&mut self, value: i32) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn u32(&mut self, value: u32) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn i64(&mut self, value: i64) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn f64(&mut self, value: f64) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub fn uuid(&mut self, value: Uuid) {
+        self.out.extend_from_slice(&value.0);
+    }
+
+    #[inline]
+    pub fn uvarint(&mut self, value: u32) {
+        let (digits, count) = uvarint_digits(value);
+        self.out.extend_from_slice(&digits[..count]);
+    }
+
+    #[inline]
+    fn length32(&mut self, length: usize) -> Result<(), EncodeError> {
+        let length = fit(length)?;
+        if self.flexible {
+            self.uvarint(length.cast_unsigned() + 1);
+        } else {
+            self.i32(length);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn null32(&mut self) {
+        if self.flexible { self.uvarint(0) } else { self.i32(-1) }
+    }
+
+    /// # Errors
+    /// When it is longer than strings can be.
+    #[inline]
+    pub fn string(&mut self, value: &str) -> Result<(), EncodeError> {
+        if self.flexible {
+            self.uvarint(u32::from(fit16(value.len())?.cast_unsigned()) + 1);
+            self.out.extend_from_slice(value.as_bytes());
+            Ok(())
+        } else {
+            self.plain_nullable_string(Some(value))
+        }
+    }
+
+    /// # Errors
+    /// When it is longer than strings can be.
+    #[inline]
+    pub fn nullable_string(&mut self, value: Option<&str>) -> Result<(), EncodeError> {
+        match value {
+            Some(value) => self.string(value)?,
+            None if self.flexible => self.uvarint(0),
+            None => self.i16(-1),
+        }
+        Ok(())
+    }
+
+    /// A string that keeps its old form in flexible versions: the client id of request headers.
+    ///
+    /// # Errors
+    /// When it is longer than strings can be.
+    pub fn plain_nullable_string(&mut self, value: Option<&str>) -> Result<(), EncodeError> {
+        let Some(value) = value else {
+            self.i16(-1);
+            return Ok(());
+        };
+        self.i16(fit16(value.len())?);
+        self.out.extend_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it is longer than a frame can be.
+    #[inline]
+    pub fn bytes(&mut self, value: &[u8]) -> Result<(), EncodeError> {
+        self.length32(value.len())?;
+        self.out.extend_from_slice(value);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it is longer than a frame can be.
+    #[inline]
+    pub fn nullable_bytes(&mut self, value: Option<&[u8]>) -> Result<(), EncodeError> {
+        match value {
+            Some(value) => self.bytes(value)?,
+            None => self.null32(),
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it is longer than a frame can be, or lies outside a writer that copies.
+    #[inline]
+    pub fn records(&mut self, value: Records<'_>) -> Result<(), EncodeError> {
+        match value {
+            Records::Bytes(value) => self.bytes(value),
+            Records::Outside { bytes } => {
+                self.length32(bytes as usize)?;
+                let at = self.out.len();
+                let Some(splices) = &mut self.splices else {
+                    return Err(EncodeError::NoSplices { bytes });
+                };
+                splices.push(Splice { at, bytes });
+                Ok(())
+            }
+        }
+    }
+
+    /// # Errors
+    /// When it is longer than a frame can be, or lies outside a writer that copies.
+    #[inline]
+    pub fn nullable_records(&mut self, value: Option<Records<'_>>) -> Result<(), EncodeError> {
+        match value {
+            Some(value) => self.records(value)?,
+            None => self.null32(),
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it is longer than arrays can be, or an element cannot be said in this version.
+    #[inline]
+    pub fn array<'a, T: Wire<'a>>(&mut self, value: &Array<'a, T>) -> Result<(), EncodeError> {
+        self.length32(value.len())?;
+        value.write_elements(self)
+    }
+
+    /// # Errors
+    /// When it is longer than arrays can be, or an element cannot be said in this version.
+    pub fn nullable_array<'a, T: Wire<'a>>(
+        &mut self,
+        value: Option<&Array<'a, T>>,
+    ) -> Result<(), EncodeError> {
+        match value {
+            Some(value) => self.array(value)?,
+            None => self.null32(),
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the struct cannot be said in this version.
+    pub fn nullable_struct<'a, T: Wire<'a>>(
+        &mut self,
+        value: Option<&T>,
+    ) -> Result<(), EncodeError> {
+        let Some(value) = value else {
+            self.i8(-1);
+            return Ok(());
+        };
+        self.i8(1);
+        value.write(self)
+    }
+
+    /// As [`Writer::nullable_struct`], in a tagged field: there, null is said with an unsigned number.
+    ///
+    /// # Errors
+    /// When the struct cannot be said in this version.
+    pub fn nullable_tagged_struct<'a, T: Wire<'a>>(
+        &mut self,
+        value: Option<&T>,
+    ) -> Result<(), EncodeError> {
+        self.uvarint(u32::from(value.is_some()));
+        value.map_or(Ok(()), |it| it.write(self))
+    }
+
+    /// Says that no tagged fields follow.
+    #[inline]
+    pub fn no_tags(&mut self) {
+        self.uvarint(0);
+    }
+
+    /// Writes one tagged field. Nearly all are shorter than 128 bytes, so one byte is kept for
+    /// the size, and the rare longer field is moved to make room.
+    ///
+    /// # Errors
+    /// When `write` fails, or the field is longer than a frame can be.
+    #[inline]
+    pub fn tag(
+        &mut self,
+        tag: u32,
+        write: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.uvarint(tag);
+        let place = self.out.len();
+        let splices = self.splices.as_ref().map_or(0, |it| it.len());
+        self.out.push(0);
+        write(self)?;
+        assert_eq!(
+            splices,
+            self.splices.as_ref().map_or(0, |it| it.len()),
+            "no tagged field of the protocol carries records"
+        );
+        let (digits, count) = uvarint_digits(fit(self.out.len() - place - 1)?.cast_unsigned());
+        self.out.splice(place..=place, digits[..count].iter().copied());
+        Ok(())
+    }
+
+    /// The error for a field that is set where the version has no place for it.
+    #[must_use]
+    pub fn lacks(&self, field: &'static str) -> EncodeError {
+        EncodeError::Lacks { field, version: self.version }
+    }
+
+    /// The value of a field that must not be null in this version.
+    ///
+    /// # Errors
+    /// When it is null.
+    pub fn required<T>(&self, field: &'static str, value: Option<T>) -> Result<T, EncodeError> {
+        value.ok_or(EncodeError::Null { field, version: self.version })
+    }
+}
+
+fn fit(length: usize) -> Result<i32, EncodeError> {
+    i32::try_from(length)
+        .map_err(|_| EncodeError::TooLong { length, length_max: i32::MAX as usize })
+}
+
+fn fit16(length: usize) -> Result<i16, EncodeError> {
+    i16::try_from(length)
+        .map_err(|_| EncodeError::TooLong { length, length_max: i16::MAX as usize })
+}
+
+fn uvarint_digits(mut value: u32) -> ([u8; 5], usize) {
+    let mut digits = [0; 5];
+    let mut count = 0;
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        digits[count] = if value == 0 { low } else { low | 0x80 };
+        count += 1;
+        if value == 0 {
+            return (digits, count);
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Connections in the simulator: thousands of short ones, cut at every byte.
+//!
+//! The service under test takes a frame apart as: how long to take (ms), how many bytes to answer, a
+//! number. Its answer repeats the number, so the other end can see what was answered, and in
+//! which order.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use corelane_core::buf::Buf;
+use corelane_core::lane::{Importance, Lane, join_all};
+use corelane_core::ring::sim::{Fault, Faults, NodeId, World, seeds};
+use corelane_core::ring::{Fd, Outcome};
+use corelane_core::time::Nanos;
+use corelane_net::conn::{
+    ConnLimits, Crowd, Ended, Peer, Principal, Reply, Service, Serving, serve,
+};
+
+const PORT: u16 = 9092;
+
+struct Echo {
+    lane: Lane,
+    seen: Rc<Seen>,
+}
+
+/// What the service saw, over all connections.
+#[derive(Default)]
+struct Seen {
+    /// Numbers in the order in which requests took effect.
+    effects: RefCell<Vec<u8>>,
+    open: Cell<usize>,
+    open_most: Cell<usize>,
+    /// Bytes promised by open requests.
+    promised: Cell<usize>,
+    promised_most: Cell<usize>,
+}
+
+fn request(wait_ms: u8, answer: u16, number: u8, more: usize) -> Vec<u8> {
+    let mut bytes = u32::try_from(4 + more).expect("small").to_be_bytes().to_vec();
+    bytes.push(wait_ms);
+    bytes.extend(answer.to_be_bytes());
+    bytes.push(number);
+    bytes.resize(bytes.len() + more, number);
+    bytes
+}
+
+fn answer_to(request: &[u8]) -> Vec<u8> {
+    let bytes = usize::from(u16::from_be_bytes([request[5], request[6]]));
+    let mut answer = u32::try_from(bytes).expect("small").to_be_bytes().to_vec();
+    answer.resize(4 + bytes, request[7]);
+    answer
+}
+
+impl Service for Echo {
+    fn call(&self, _: &Rc<Peer>, frame: Buf) -> Serving {
+        let (lane, seen) = (self.lane.clone(), Rc::clone(&self.seen));
+        let promised = self.answer_bytes_max(&frame);
+        let open = seen.open.get() + 1;
+        seen.open.set(open);
+        seen.open_most.set(seen.open_most.get().max(open));
+        seen.promised.set(seen.promised.get() + promised);
+        seen.promised_most.set(seen.promised_most.get().max(seen.promised.get()));
+        let leaving = Leaving { seen: Rc::clone(&seen), promised };
+        Box::pin(async move {
+            let _leaving = leaving;
+            let bytes = frame.filled();
+            seen.effects.borrow_mut().push(bytes[7]);
+            if bytes[4] == u8::MAX {
+                return Reply::Close("as asked".to_owned());
+            }
+            lane.sleep(Nanos::millis(u64::from(bytes[4]))).await;
+            Reply::Answer(vec![Buf::copy_of(&answer_to(bytes)).freeze()])
+        })
+    }
+
+    fn answer_bytes_max(&self, frame: &Buf) -> usize {
+        4 + usize::from(u16::from_be_bytes([frame.filled()[5], frame.filled()[6]]))
+    }
+}
+
+struct Leaving {
+    seen: Rc<Seen>,
+    promised: usize,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.seen.open.set(self.seen.open.get() - 1);
+        self.seen.promised.set(self.seen.promised.get() - self.promised);
+    }
+}
+
+/// A world with a server, and what can be asked about it afterwards.
+struct Stage {
+    world: World,
+    server: NodeId,
+    client: NodeId,
+    seen: Rc<Seen>,
+    ended: Rc<RefCell<Vec<Ended>>>,
+    crowd: Rc<RefCell<Option<Crowd>>>,
+}
+
+impl Stage {
+    fn new(seed: u64, faults: Faults, limits: ConnLimits, receive_bytes: usize) -> Self {
+        let mut world = World::new(seed, faults);
+        let (server, client) = (world.node(1), world.node(1));
+        let seen = Rc::new(Seen::default());
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let crowd = Rc::new(RefCell::new(None));
+        let (seen2, ended2, crowd2) = (Rc::clone(&seen), Rc::clone(&ended), Rc::clone(&crowd));
+        let addr = world.addr(server, PORT);
+        world.start(server, move |lane| {
+            let (seen, ended) = (Rc::clone(&seen2), Rc::clone(&ended2));
+            let all = Crowd::new(&lane, limits.clone(), receive_bytes);
+            *crowd2.borrow_mut() = Some(all.clone());
+            async move {
+                let (listener, _) = lane.listen(addr, 1024, false).await.expect("a free port");
+                let service = Rc::new(Echo { lane: lane.clone(), seen });
+                loop {
+                    let mut accepted = lane.accept(&listener);
+                    while let Some(it) = accepted.next().await {
+                        let Ok(Outcome::Connected(connection)) = it else { continue };
+                        let connection = *connection;
+                        let peer = Rc::new(Peer {
+                            addr: connection.peer,
+                            listener: "PLAINTEXT".to_owned(),
+                            principal: Principal::Anonymous,
+                        });
+                        let (all, service) = (all.clone(), Rc::clone(&service));
+                        let ended = Rc::clone(&ended);
+                        let serving = async move {
+                            let end = serve(&all, connection.socket, peer, service).await;
+                            ended.borrow_mut().push(end);
+                        };
+                        lane.spawn("c", Importance::Serving, serving);
+                    }
+                }
+            }
+        });
+        Self { world, server, client, seen, ended, crowd }
+    }
+
+    /// Runs a client until it is done.
+    fn run<F, T>(&mut self, span: Nanos, client: impl Fn(Lane, Fd) -> F + 'static) -> Option<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        let done = Rc::new(RefCell::new(None));
+        let (told, client) = (Rc::clone(&done), Rc::new(client));
+        let addr = self.world.addr(self.server, PORT);
+        self.world.start(self.client, move |lane| {
+            let (told, client) = (Rc::clone(&told), Rc::clone(&client));
+            async move {
+                let socket = loop {
+                    match lane.connect(addr).await {
+                        Ok(it) => break it.socket,
+                        Err(_) => lane.sleep(Nanos::millis(1)).await,
+                    }
+                };
+                *told.borrow_mut() = Some(client(lane, socket).await);
+            }
+        });
+        let finished = Rc::clone(&done);
+        self.world.run_to(span, || finished.borrow().is_some());
+        done.borrow_mut().take()
+    }
+
+    fn held(&self) -> (usize, usize) {
+        let crowd = self.crowd.borrow();
+        let budget = crowd.as_ref().expect("it runs").budget();
+        (budget.held(), budget.held_most())
+    }
+
+    /// Everything that was taken has been given back.
+    #[track_caller]
+    fn check_empty(&mut self) {
+        let crowd = self.crowd.borrow().clone().expect("it runs");
+        assert!(self.world.run_to(Nanos::secs(100), || crowd.is_empty()), "somebody stays");
+        assert_eq!((self.held().0, self.seen.open.get(), self.seen.promised.get()), (0, 0, 0));
+    }
+}
+
+async fn send(lane: &Lane, socket: &Fd, bytes: &[u8]) -> bool {
+    lane.send_all(socket, vec![Buf::copy_of(bytes).freeze()]).await.is_ok()
+}
+
+/// Everything that comes until `bytes` are here or the other end closes.
+async fn receive(lane: &Lane, socket: &Fd, bytes: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < bytes {
+        let (result, buf) = lane.receive(socket, Buf::unpooled(4096)).await;
+        match result {
+            Ok(0) | Err(_) => break,
+            Ok(_) => all.extend_from_slice(buf.filled()),
+        }
+    }
+    all
+}
+
+/// Two things at once.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|context| {
+        if first.is_none()
+            && let Poll::Ready(it) = a.as_mut().poll(context)
+        {
+            first = Some(it);
+        }
+        if second.is_none()
+            && let Poll::Ready(it) = b.as_mut().poll(context)
+        {
+            second = Some(it);
+        }
+        if first.is_some() && second.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    (first.expect("done"), second.expect("done"))
+}
+
+/// Small and large requests, quick and slow, their answers small and large.
+fn requests() -> Vec<Vec<u8>> {
+    sized(9_000, 40_000, 2_000)
+}
+
+/// The same, short enough for networks that carry a byte at a time.
+fn short_requests() -> Vec<Vec<u8>> {
+    sized(300, 700, 400)
+}
+
+fn sized(first: usize, second: usize, answer: u16) -> Vec<Vec<u8>> {
+    vec![
+        request(3, 5, 1, 0),
+        request(0, 300, 2, 90),
+        request(0, 0, 3, first),
+        request(2, 7, 4, 0),
+        request(0, 1, 5, second),
+        request(1, answer, 6, 1),
+    ]
+}
+
+fn short() -> ConnLimits {
+    ConnLimits { in_flight_max: 3, pending_bytes_max: 2_500, ..ConnLimits::default() }
+}
+
+/// Sends the requests in two pieces and reads every answer.
+#[track_caller]
+fn split_at(seed: u64, faults: &Faults, requests: &[Vec<u8>], at: usize) {
+    let stream = requests.concat();
+    let expected: Vec<u8> = requests.iter().flat_map(|it| answer_to(it)).collect();
+    let total = expected.len();
+    let mut stage = Stage::new(seed, faults.clone(), short(), 1 << 20);
+    let got = stage.run(Nanos::secs(25), move |lane, socket| {
+        let stream = stream.clone();
+        async move {
+            let sending = async {
+                let (first, second) = stream.split_at(at);
+                assert!(send(&lane, &socket, first).await);
+                lane.sleep(Nanos::millis(1)).await;
+                assert!(send(&lane, &socket, second).await);
+            };
+            // Both at once: who only sends is stopped by answers that it does not read.
+            both(sending, receive(&lane, &socket, total)).await.1
+        }
+    });
+    let got = got.unwrap_or_else(|| panic!("no end: seed {seed}, split at {at}"));
+    assert!(got == expected, "answers differ: seed {seed}, split at {at}");
+    assert_eq!(*stage.seen.effects.borrow(), [1, 2, 3, 4, 5, 6], "seed {seed}, split at {at}");
+    assert!(stage.seen.open_most.get() <= 3);
+    assert!(stage.seen.promised_most.get() <= 2_500, "{}", stage.seen.promised_most.get());
+    stage.check_empty();
+}
+
+#[test]
+fn answers_come_in_order_however_requests_are_cut() {
+    let bytes = requests().concat().len();
+    // Every byte near an edge of a frame, and strides through the large ones.
+    let mut edges = vec![0];
+    for it in requests() {
+        edges.push(edges.last().expect("not empty") + it.len());
+    }
+    let near = |at: &usize| edges.iter().any(|it| at.abs_diff(*it) <= 12);
+    for at in (0..=bytes).filter(|at| near(at) || at % 997 == 0) {
+        split_at(at as u64, &Faults::none(), &requests(), at);
+    }
+}
+
+#[test]
+fn answers_come_in_order_whatever_befalls_the_network_but_resets() {
+    let kinds = [Fault::SplitReceive, Fault::ShortSend, Fault::SlowLink, Fault::NoBuffers];
+    let faults = kinds.into_iter().fold(Faults::none(), |all, it| all.with(it, 200_000));
+    let requests = short_requests();
+    let bytes = requests.concat().len();
+    for seed in seeds(bytes as u64) {
+        split_at(seed, &faults, &requests, seed as usize % bytes);
+    }
+}
+
+/// A client that goes away anywhere leaves nothing behind.
+#[test]
+fn a_connection_cut_at_any_byte_gives_back_all_it_held() {
+    let stream = requests().concat();
+    let every = (0..600).chain((600..stream.len()).step_by(331));
+    for at in every {
+        let mut stage = Stage::new(at as u64, Faults::none(), short(), 1 << 20);
+        let reset = at % 2 == 1;
+        let cut = stream[..at].to_vec();
+        let sent = stage.run(Nanos::secs(5), move |lane, socket| {
+            let cut = cut.clone();
+            async move {
+                let sent = cut.is_empty() || send(&lane, &socket, &cut).await;
+                if reset {
+                    // The connection is held until the world cuts it.
+                    lane.spawn("held", Importance::Serving, {
+                        let lane = lane.clone();
+                        async move {
+                            lane.sleep(Nanos::secs(1000)).await;
+                            drop(socket);
+                        }
+                    });
+                }
+                sent
+            }
+        });
+        assert_eq!(sent, Some(true), "at {at}");
+        if reset {
+            stage.world.reset_connections(stage.server, stage.client);
+        }
+        stage.check_empty();
+        assert_eq!(stage.ended.borrow().len(), 1, "at {at}");
+    }
+}
+
+/// A byte now and then is progress to the eye and none to the deadline.
+#[test]
+fn a_frame_that_drips_is_cut_off_at_its_deadline() {
+    let limits = ConnLimits { progress: Nanos::secs(30), ..ConnLimits::default() };
+    let mut stage = Stage::new(1, Faults::none(), limits, 1 << 20);
+    let seconds = stage.run(Nanos::secs(100), |lane, socket| async move {
+        let began = lane.now();
+        // A whole request first, so that the deadline is not the connection's age.
+        assert!(send(&lane, &socket, &request(0, 1, 1, 0)).await);
+        receive(&lane, &socket, 5).await;
+        lane.sleep(Nanos::secs(20)).await;
+        let stream = request(0, 1, 2, 200);
+        for byte in stream {
+            lane.sleep(Nanos::secs(1)).await;
+            if !send(&lane, &socket, &[byte]).await {
+                break;
+            }
+        }
+        (lane.now().0 - began.0) / 1_000_000_000
+    });
+    let seconds = seconds.expect("an end");
+    assert!((50..=54).contains(&seconds), "{seconds} s");
+    assert!(matches!(stage.ended.borrow()[..], [Ended::Stalled]), "{:?}", stage.ended.borrow());
+    stage.check_empty();
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_let_go_and_never_piles_up_answers() {
+    let limits = ConnLimits {
+        in_flight_max: 64,
+        pending_bytes_max: 100_000,
+        send_stall: Nanos::secs(60),
+        ..ConnLimits::default()
+    };
+    let mut stage = Stage::new(1, Faults::none(), limits, 1 << 20);
+    stage.run(Nanos::secs(300), |lane, socket| async move {
+        let stream: Vec<u8> = (0..1000).flat_map(|_| request(0, 60_000, 1, 0)).collect();
+        send(&lane, &socket, &stream).await;
+        lane.sleep(Nanos::secs(200)).await;
+        drop(socket);
+    });
+    assert!(stage.seen.promised_most.get() <= 100_000, "{}", stage.seen.promised_most.get());
+    assert!(stage.seen.effects.borrow().len() < 100, "{}", stage.seen.effects.borrow().len());
+    assert!(matches!(stage.ended.borrow()[..], [Ended::Unread]), "{:?}", stage.ended.borrow());
+    stage.check_empty();
+}
+
+#[test]
+fn silence_ends_a_connection_and_a_long_request_does_not() {
+    let limits = ConnLimits { idle: Nanos::millis(100), ..ConnLimits::default() };
+    let mut stage = Stage::new(1, Faults::none(), limits, 1 << 20);
+    let got = stage.run(Nanos::secs(10), |lane, socket| async move {
+        assert!(send(&lane, &socket, &request(200, 3, 9, 0)).await);
+        let answered = receive(&lane, &socket, 7).await.len();
+        let began = lane.now();
+        receive(&lane, &socket, 1).await;
+        (answered, (lane.now().0 - began.0) / 1_000_000)
+    });
+    let (answered, silent_ms) = got.expect("an end");
+    assert_eq!(answered, 7);
+    assert!((99..=110).contains(&silent_ms), "{silent_ms} ms");
+    assert!(matches!(stage.ended.borrow()[..], [Ended::Idle]));
+}
+
+#[test]
+fn nothing_behind_a_refused_request_is_served() {
+    let mut stage = Stage::new(1, Faults::none(), ConnLimits::default(), 1 << 20);
+    let got = stage.run(Nanos::secs(10), |lane, socket| async move {
+        let stream = [request(5, 1, 1, 0), request(u8::MAX, 0, 2, 0), request(0, 1, 3, 0)].concat();
+        assert!(send(&lane, &socket, &stream).await);
+        receive(&lane, &socket, 100).await
+    });
+    assert_eq!(got.expect("closed"), [0, 0, 0, 1, 1], "what came before is answered");
+    assert_eq!(*stage.seen.effects.borrow(), [1, 2]);
+    assert!(matches!(&stage.ended.borrow()[..], [Ended::Refused(why)] if why == "as asked"));
+    stage.check_empty();
+}
+
+#[test]
+fn what_is_open_is_answered_when_the_node_stops() {
+    let mut stage = Stage::new(1, Faults::none(), ConnLimits::default(), 1 << 20);
+    let crowd = Rc::clone(&stage.crowd);
+    let got = stage.run(Nanos::secs(10), move |lane, socket| {
+        let crowd = Rc::clone(&crowd);
+        async move {
+            assert!(send(&lane, &socket, &request(50, 4, 8, 0)).await);
+            lane.sleep(Nanos::millis(20)).await;
+            crowd.borrow().as_ref().expect("it runs").stop();
+            receive(&lane, &socket, 100).await
+        }
+    });
+    assert_eq!(got.expect("closed"), [0, 0, 0, 4, 8, 8, 8, 8]);
+    stage.check_empty();
+}
+
+/// Many half-received large requests cannot wait for each other for ever, nor keep small ones out.
+#[test]
+fn a_lane_full_of_large_requests_serves_small_ones_and_finishes_the_large() {
+    const CONNECTIONS: usize = 8;
+    const LARGE: usize = 400_000;
+    for seed in seeds(3) {
+        let faults = Faults::none().with(Fault::SplitReceive, 100_000);
+        let mut stage = Stage::new(seed, faults, ConnLimits::default(), 1 << 20);
+        let addr = stage.world.addr(stage.server, PORT);
+        let got = stage.run(Nanos::secs(25), move |lane, small| async move {
+            let mut all = Vec::new();
+            for number in 0..CONNECTIONS {
+                let lane = lane.clone();
+                all.push(async move {
+                    let socket = lane.connect(addr).await.expect("connected").socket;
+                    let bytes = request(1, 1, number as u8, LARGE);
+                    assert!(send(&lane, &socket, &bytes).await);
+                    receive(&lane, &socket, 5).await.len()
+                });
+            }
+            let smalls = async {
+                for _ in 0..100 {
+                    assert!(send(&lane, &small, &request(0, 1, 200, 0)).await);
+                    assert_eq!(receive(&lane, &small, 5).await.len(), 5);
+                }
+            };
+            both(join_all(all), smalls).await.0
+        });
+        assert_eq!(got, Some(vec![5; CONNECTIONS]), "seed {seed}");
+        let most = stage.held().1;
+        // The budget, one that passes it with what it needs while it grows, and blocks on their way.
+        assert!(most <= (1 << 20) + 3 * LARGE + 2 * CONNECTIONS * 64 * 1024, "seed {seed}: {most}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The wire from outside: what is committed beside the code, against the code; and strangers.
+
+mod allocations;
+mod connections;
+mod documents;
+mod golden;
+mod hostile;
+mod hot_path;

@@ -1,0 +1,492 @@
+//! The codecs of a batch's records, bounded.
+//!
+//! A compressed batch comes from outside and may unfold to anything. Decompression therefore takes
+//! a limit, works in small steps and stops at the first byte beyond; memory never exceeds the
+//! limit, whatever the stream claims about itself. [`decompressed_bytes_max`] is the limit for a
+//! client's batch.
+//!
+//! A lane keeps one [`Decompressor`] and one [`Compressor`] and uses them again for every batch.
+
+use std::io::{Read, Write};
+
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
+
+/// How many times its compressed size a client's batch may unfold to.
+pub const RATIO_MAX: usize = 1_000;
+/// Up to here the ratio is not looked at: zeros compress far better than a thousandfold, and so
+/// few bytes harm nobody.
+pub const RATIO_EXEMPT_BYTES: usize = 1 << 20;
+/// How many times the largest batch a topic takes a client's batch may unfold to.
+pub const MESSAGE_BYTES_MULTIPLE_MAX: usize = 8;
+/// The largest zstd window, as a power of two: 8 MiB.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// The most bytes decompressed between two looks at the limit.
+const STEP_BYTES_MAX: usize = 64 << 10;
+/// The least: small batches need not have large memory cleared for them.
+const STEP_BYTES_MIN: usize = 4 << 10;
+/// Output memory a lane keeps between batches; what a rare large batch took beyond is given back.
+const KEPT_BYTES_MAX: usize = 2 << 20;
+
+/// The bound for a client's batch of `compressed` bytes.
+#[must_use]
+pub fn decompressed_bytes_max(
+    compressed: usize,
+    message_bytes_max: usize,
+    budget_bytes: usize,
+) -> usize {
+    let by_ratio = compressed.saturating_mul(RATIO_MAX).max(RATIO_EXEMPT_BYTES);
+    by_ratio.min(message_bytes_max.saturating_mul(MESSAGE_BYTES_MULTIPLE_MAX)).min(budget_bytes)
+}
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The codec a batch's attributes name; `None` for the numbers that name none.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The bits of the attributes field that name this codec.
+    #[must_use]
+    pub fn attribute_bits(self) -> i16 {
+        self as i16
+    }
+
+    /// The name the configuration uses; no compression is called differently in different places
+    /// and is left to the caller.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// How hard to compress. Snappy has no levels, and LZ4 is only written in its fast form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Level {
+    #[default]
+    Default,
+    Of(i32),
+}
+
+/// Why a batch was not decompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecompressError {
+    /// The bytes are not what the codec writes.
+    Malformed { codec: Codec },
+    /// They would unfold to more than the limit.
+    TooLarge { limit: usize },
+}
+
+/// Decompression with memory that is used again.
+pub struct Decompressor {
+    out: Vec<u8>,
+    snappy: snap::raw::Decoder,
+    zstd: Option<ZstdDecoder<'static>>,
+}
+
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decompressor").field("kept_bytes", &self.out.capacity()).finish()
+    }
+}
+
+impl Default for Decompressor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decompressor {
+    /// Allocates nothing until the first compressed batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { out: Vec::new(), snappy: snap::raw::Decoder::new(), zstd: None }
+    }
+
+    /// Unfolds `source` to at most `limit` bytes, which stay until the next call.
+    ///
+    /// # Errors
+    /// When the bytes are malformed, or unfold to more.
+    pub fn decompress<'a>(
+        &'a mut self,
+        codec: Codec,
+        source: &'a [u8],
+        limit: usize,
+    ) -> Result<&'a [u8], DecompressError> {
+        if self.out.capacity() > KEPT_BYTES_MAX {
+            self.out = Vec::new();
+        }
+        self.out.clear();
+        let step = step_bytes(source.len());
+        match codec {
+            Codec::None if source.len() > limit => Err(DecompressError::TooLarge { limit }),
+            Codec::None => return Ok(source),
+            Codec::Gzip => read_all(
+                flate2::bufread::MultiGzDecoder::new(source),
+                codec,
+                step,
+                limit,
+                &mut self.out,
+            ),
+            Codec::Lz4 => {
+                let mut decoder = lz4_flex::frame::FrameDecoder::new(source);
+                read_all(&mut decoder, codec, step, limit, &mut self.out).and_then(|()| {
+                    let whole = decoder.get_ref().is_empty();
+                    whole.then_some(()).ok_or(DecompressError::Malformed { codec })
+                })
+            }
+            Codec::Snappy => self.snappy(source, limit),
+            Codec::Zstd => self.zstd(source, limit),
+        }?;
+        Ok(&self.out)
+    }
+
+    /// Snappy comes in two forms: one raw block (librdkafka and most), or Java's chunks, each a
+    /// raw block behind its length, after a header of sixteen bytes.
+    fn snappy(&mut self, source: &[u8], limit: usize) -> Result<(), DecompressError> {
+        if !source.starts_with(&XERIAL_MAGIC) {
+            return self.snappy_block(source, limit);
+        }
+        let wrong = DecompressError::Malformed { codec: Codec::Snappy };
+        let mut rest = source;
+        while !rest.is_empty() {
+            // Streams written one after the other repeat the header.
+            if rest.starts_with(&XERIAL_MAGIC) {
+                rest = rest.get(XERIAL_HEADER_BYTES..).ok_or(wrong)?;
+                continue;
+            }
+            let (length, after) = rest.split_first_chunk().ok_or(wrong)?;
+            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| wrong)?;
+            let (block, after) = after.split_at_checked(length).ok_or(wrong)?;
+            self.snappy_block(block, limit)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn snappy_block(&mut self, block: &[u8], limit: usize) -> Result<(), DecompressError> {
+        let wrong = DecompressError::Malformed { codec: Codec::Snappy };
+        let claimed = snap::raw::decompress_len(block).map_err(|_| wrong)?;
+        let before = self.out.len();
+        if limit - before < claimed {
+            return Err(DecompressError::TooLarge { limit });
+        }
+        // A block cannot honestly claim more: three bytes copy at most sixty-four.
+        if block.len().saturating_mul(SNAPPY_RATIO_MAX) < claimed {
+            return Err(wrong);
+        }
+        self.out.resize(before + claimed, 0);
+        let written = self.snappy.decompress(block, &mut self.out[before..]).map_err(|_| wrong)?;
+        self.out.truncate(before + written);
+        Ok(())
+    }
+
+    fn zstd(&mut self, source: &[u8], limit: usize) -> Result<(), DecompressError> {
+        let wrong = DecompressError::Malformed { codec: Codec::Zstd };
+        let decoder = match &mut self.zstd {
+            Some(decoder) => {
+                decoder.reinit().map_err(|_| wrong)?;
+                decoder
+            }
+            none => {
+                let mut decoder = ZstdDecoder::new().map_err(|_| wrong)?;
+                decoder
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
+                    .map_err(|_| wrong)?;
+                none.insert(decoder)
+            }
+        };
+        let step = step_bytes(source.len());
+        let mut input = InBuffer::around(source);
+        loop {
+            let before = self.out.len();
+            self.out.resize((before + step).min(limit.saturating_add(1)), 0);
+            let mut output = OutBuffer::around(&mut self.out[before..]);
+            let hint = decoder.run(&mut input, &mut output).map_err(|_| wrong)?;
+            let written = output.pos();
+            let step_full = before + written == self.out.len();
+            self.out.truncate(before + written);
+            if limit < self.out.len() {
+                return Err(DecompressError::TooLarge { limit });
+            }
+            if input.pos() == source.len() && !step_full {
+                return if hint == 0 { Ok(()) } else { Err(wrong) };
+            }
+        }
+    }
+}
+
+fn step_bytes(source: usize) -> usize {
+    source.saturating_mul(4).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX)
+}
+
+/// Reads to the end, at most `limit` bytes.
+fn read_all(
+    mut reader: impl Read,
+    codec: Codec,
+    step: usize,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DecompressError> {
+    loop {
+        let before = out.len();
+        out.resize((before + step).min(limit.saturating_add(1)), 0);
+        let read =
+            reader.read(&mut out[before..]).map_err(|_| DecompressError::Malformed { codec })?;
+        out.truncate(before + read);
+        if limit < out.len() {
+            return Err(DecompressError::TooLarge { limit });
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
+/// Magic, version and the oldest version that can read it.
+const XERIAL_HEADER_BYTES: usize = 16;
+/// Bytes of each chunk before compression, as Java writes them.
+const XERIAL_CHUNK_BYTES: usize = 32 << 10;
+const SNAPPY_RATIO_MAX: usize = 64;
+
+/// Compression with memory that is used again.
+pub struct Compressor {
+    snappy: snap::raw::Encoder,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor").finish_non_exhaustive()
+    }
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compressor {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { snappy: snap::raw::Encoder::new(), zstd: None }
+    }
+
+    /// Appends the compressed form of `payload` to `out`, in the framing every client reads.
+    ///
+    /// # Panics
+    /// When the level is none of the codec's: the configuration refuses those.
+    pub fn compress(&mut self, codec: Codec, level: Level, payload: &[u8], out: &mut Vec<u8>) {
+        const WHY: &str = "compressing into memory";
+        match codec {
+            Codec::None => out.extend_from_slice(payload),
+            Codec::Gzip => {
+                let level = match level {
+                    Level::Default => flate2::Compression::default(),
+                    Level::Of(level) => flate2::Compression::new(level.clamp(0, 9) as u32),
+                };
+                let mut encoder = flate2::write::GzEncoder::new(out, level);
+                encoder.write_all(payload).expect(WHY);
+                encoder.finish().expect(WHY);
+            }
+            Codec::Snappy => self.snappy(payload, out),
+            Codec::Lz4 => {
+                // Java refuses blocks that depend on each other.
+                let info = lz4_flex::frame::FrameInfo::new()
+                    .block_mode(lz4_flex::frame::BlockMode::Independent)
+                    .block_size(lz4_flex::frame::BlockSize::Max64KB);
+                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
+                encoder.write_all(payload).expect(WHY);
+                encoder.finish().expect(WHY);
+            }
+            Codec::Zstd => {
+                let level = match level {
+                    Level::Default => zstd::DEFAULT_COMPRESSION_LEVEL,
+                    Level::Of(level) => level,
+                };
+                let compressor =
+                    self.zstd.get_or_insert_with(|| zstd::bulk::Compressor::new(level).expect(WHY));
+                compressor.set_compression_level(level).expect("a level of zstd");
+                let before = out.len();
+                out.resize(before + zstd::zstd_safe::compress_bound(payload.len()), 0);
+                let written =
+                    compressor.compress_to_buffer(payload, &mut out[before..]).expect(WHY);
+                out.truncate(before + written);
+            }
+        }
+    }
+
+    fn snappy(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&XERIAL_MAGIC);
+        out.extend_from_slice(&1_i32.to_be_bytes());
+        out.extend_from_slice(&1_i32.to_be_bytes());
+        for chunk in payload.chunks(XERIAL_CHUNK_BYTES) {
+            let at = out.len();
+            out.resize(at + 4 + snap::raw::max_compress_len(chunk.len()), 0);
+            let written = self
+                .snappy
+                .compress(chunk, &mut out[at + 4..])
+                .expect("the buffer has the room snappy asks for");
+            let length = i32::try_from(written).expect("a chunk is small");
+            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            out.truncate(at + 4 + written);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts() -> Vec<Vec<u8>> {
+        let noise = |len: u32| (0..len).map(|it| (it.wrapping_mul(2_654_435_761) >> 11) as u8);
+        vec![
+            Vec::new(),
+            b"a".to_vec(),
+            noise(100).collect(),
+            noise(70_000).map(|it| it & 3).collect(),
+            noise(300_000).collect(),
+        ]
+    }
+
+    #[test]
+    fn every_codec_gives_back_what_it_was_given() {
+        let (mut fold, mut unfold) = (Compressor::new(), Decompressor::new());
+        for codec in Codec::ALL {
+            for level in [Level::Default, Level::Of(1), Level::Of(9)] {
+                for text in texts() {
+                    let mut folded = Vec::new();
+                    fold.compress(codec, level, &text, &mut folded);
+                    let back = unfold.decompress(codec, &folded, text.len());
+                    assert_eq!(back, Ok(&text[..]), "{codec:?} of {} bytes", text.len());
+                    if !text.is_empty() {
+                        let limit = text.len() - 1;
+                        assert_eq!(
+                            unfold.decompress(codec, &folded, limit),
+                            Err(DecompressError::TooLarge { limit }),
+                            "{codec:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn snappy_is_read_in_both_forms() {
+        let text = b"to be or not to be or to be".repeat(50);
+        let raw = snap::raw::Encoder::new().compress_vec(&text).unwrap();
+        let mut unfold = Decompressor::new();
+        assert_eq!(unfold.decompress(Codec::Snappy, &raw, 10_000), Ok(&text[..]));
+        let mut twice = Vec::new();
+        let mut fold = Compressor::new();
+        fold.compress(Codec::Snappy, Level::Default, &text, &mut twice);
+        fold.compress(Codec::Snappy, Level::Default, &text, &mut twice);
+        assert_eq!(unfold.decompress(Codec::Snappy, &twice, 10_000), Ok(&text.repeat(2)[..]));
+    }
+
+    /// A gigabyte of zeros is folded without being in memory, cut to what an attacker would
+    /// send, and must be refused within the limit's memory.
+    #[test]
+    fn a_bomb_is_refused_within_the_limit() {
+        const BOMB_BYTES: usize = 10 << 10;
+        let limit = decompressed_bytes_max(BOMB_BYTES, 1 << 20, usize::MAX);
+        assert_eq!(limit, 8 << 20);
+        let zeros = vec![0; 4 << 20];
+        let mut bombs = Vec::new();
+
+        // Gzip of gzip members and LZ4 blocks repeat; ten kilobytes of each is a bomb.
+        let mut gzip = Vec::new();
+        let mut fold = Compressor::new();
+        fold.compress(Codec::Gzip, Level::Of(9), &zeros, &mut gzip);
+        bombs.push((Codec::Gzip, gzip.repeat(3)));
+        // One LZ4 block of four mebibytes folds to sixteen kilobytes: cut it where it is.
+        let info = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max4MB);
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+        for _ in 0..3 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        bombs.push((Codec::Lz4, encoder.finish().unwrap()));
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        for _ in 0..256 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        let zstd = encoder.finish().unwrap();
+        bombs.push((Codec::Zstd, zstd));
+        // Snappy that claims a gigabyte.
+        bombs.push((Codec::Snappy, vec![0x80, 0x80, 0x80, 0x80, 0x04, 0, 0]));
+        let mut chunked = XERIAL_MAGIC.to_vec();
+        chunked.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 7]);
+        chunked.extend_from_slice(&[0x80, 0x80, 0x80, 0x80, 0x04, 0, 0]);
+        bombs.push((Codec::Snappy, chunked));
+
+        for (codec, bomb) in bombs {
+            let mut unfold = Decompressor::new();
+            let refused = unfold.decompress(codec, &bomb, limit).map(<[u8]>::len);
+            assert_eq!(refused, Err(DecompressError::TooLarge { limit }), "{codec:?}");
+            assert!(unfold.out.capacity() <= 2 * limit, "{codec:?}: {}", unfold.out.capacity());
+        }
+    }
+
+    #[test]
+    fn a_window_beyond_the_limit_is_refused() {
+        // Magic, no single segment, window of 16 MiB, one empty last block.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, (24 - 10) << 3, 1, 0, 0];
+        let mut unfold = Decompressor::new();
+        let wrong = Err(DecompressError::Malformed { codec: Codec::Zstd });
+        assert_eq!(unfold.decompress(Codec::Zstd, &frame, 100), wrong);
+        let mut small = frame;
+        small[5] = (23 - 10) << 3;
+        assert_eq!(unfold.decompress(Codec::Zstd, &small, 100), Ok(&[][..]));
+    }
+
+    /// Whatever is done to a folded text, it unfolds to something within the limit or is refused.
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut seed = 42_u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % below
+        };
+        let (mut fold, mut unfold) = (Compressor::new(), Decompressor::new());
+        for codec in Codec::ALL {
+            for text in &texts()[..4] {
+                let mut folded = Vec::new();
+                fold.compress(codec, Level::Default, text, &mut folded);
+                for _ in 0..200 {
+                    let mut broken = folded.clone();
+                    for _ in 0..=random(4) {
+                        let at = random(broken.len().max(1));
+                        if let Some(byte) = broken.get_mut(at) {
+                            *byte = random(256) as u8;
+                        }
+                    }
+                    broken.truncate(random(broken.len() + 1).max(broken.len() / 2));
+                    if let Ok(out) = unfold.decompress(codec, &broken, 100_000) {
+                        assert!(out.len() <= 100_000);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Writing the lane's checkpoint while the lane goes on working.
+//!
+//! Records are encoded a few at a time, each as its partition is at that moment; what changed
+//! meanwhile is told again, and the last section, made in one step, makes the whole true for one
+//! commit. Sections before it claim to know the future, so a file without its last section is not
+//! believed. The file is swapped in only once that commit is durable (CKPT-1).
+
+use std::collections::BTreeMap;
+
+use corelane_core::ids::TopicPartition;
+use corelane_core::ring::Errno;
+
+use super::boot::{UNFINISHED, checkpoint_path};
+use super::partition::Partition;
+use super::small;
+use super::store::Store;
+use crate::chain::ChainHead;
+use crate::checkpoint::{CheckpointHead, PartitionRecord, Section, SegmentRecord, encode_section};
+use crate::frame::FramePlace;
+
+/// Records encoded in one step.
+const RECORDS_PER_STEP: usize = 64;
+
+/// Rounds of telling changes again before the last step takes however many there are.
+const ROUNDS_MAX: usize = 4;
+
+/// A file that grows by sections.
+struct Draft {
+    bytes: Vec<u8>,
+    last_checksum: Option<u32>,
+    told: BTreeMap<TopicPartition, u64>,
+}
+
+impl Draft {
+    fn add(&mut self, head: &CheckpointHead, records: &[PartitionRecord], gone: &[TopicPartition]) {
+        let section = match self.last_checksum {
+            None => Section::Full,
+            Some(previous) => Section::Delta { previous },
+        };
+        let sum = encode_section(section, head, records.iter(), gone, &mut self.bytes);
+        self.last_checksum = Some(sum);
+    }
+}
+
+impl Store {
+    /// Writes down everything, so that journal files up to `given_up` are not needed any more.
+    pub(super) async fn checkpoint(&self, given_up: u64) -> Result<(), Errno> {
+        let keep = &self.0.keep;
+        let mut draft = Draft { bytes: Vec::new(), last_checksum: None, told: BTreeMap::new() };
+        for _ in 0..ROUNDS_MAX {
+            let changed = self.untold(&draft);
+            if changed.len() <= RECORDS_PER_STEP {
+                break;
+            }
+            for some in changed.chunks(RECORDS_PER_STEP) {
+                let before = draft.bytes.len();
+                self.tell(&mut draft, some, UNFINISHED, given_up);
+                self.0.lane.spend(draft.bytes.len() - before).await;
+            }
+        }
+        let changed = self.untold(&draft);
+        let commit = self.0.journal.close_frame();
+        self.tell(&mut draft, &changed, commit.0, given_up);
+        self.0.journal.durable(commit).await?;
+        let config = self.0.journal.config();
+        let path = checkpoint_path(&self.0.config.data, config.incarnation, self.0.lane.id());
+        small::replace(&self.0.lane, &path, &draft.bytes, config.broken).await?;
+        keep.counts.checkpoints.add(1);
+        keep.counts.checkpoint_bytes.add(draft.bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Partitions that are not in the draft as they are now.
+    fn untold(&self, draft: &Draft) -> Vec<TopicPartition> {
+        let partitions = self.0.partitions.borrow();
+        let untold = partitions.iter().filter(|(of, shared)| {
+            draft.told.get(of).is_none_or(|told| *told != shared.borrow().version)
+        });
+        untold.map(|(of, _)| *of).collect()
+    }
+
+    fn tell(&self, draft: &mut Draft, some: &[TopicPartition], as_of: u64, given_up: u64) {
+        let begins = self.0.journal.start_after(given_up);
+        let config = self.0.journal.config();
+        let head = CheckpointHead {
+            lane: self.0.lane.id(),
+            generation: self.0.keep.next_section(),
+            from: ChainHead {
+                journal: config.id,
+                incarnation: config.incarnation,
+                sequence: begins.sequence,
+                checksum: begins.checksum,
+            },
+            from_place: FramePlace { file: begins.file, position: 0 },
+            as_of,
+        };
+        let partitions = self.0.partitions.borrow();
+        let mut records = Vec::with_capacity(some.len());
+        for of in some {
+            // Deleted since it was listed: then it was never told, or is among those gone.
+            let Some(shared) = partitions.get(of) else { continue };
+            let partition = shared.borrow();
+            draft.told.insert(*of, partition.version);
+            records.push(record_of(&partition));
+        }
+        let gone: Vec<_> =
+            draft.told.keys().filter(|it| !partitions.contains_key(it)).copied().collect();
+        for of in &gone {
+            draft.told.remove(of);
+        }
+        draft.add(&head, &records, &gone);
+    }
+}
+
+fn record_of(it: &Partition) -> PartitionRecord {
+    let narrow = |bytes: u64| u32::try_from(bytes).expect("segments stay below 4 GiB");
+    let segments = it.segments.iter().map(|segment| SegmentRecord {
+        base: segment.base,
+        stored: narrow(segment.flushed),
+        length: narrow(segment.len()),
+        sealed: segment.finished,
+        extents: if segment.finished { Vec::new() } else { segment.extents.clone() },
+    });
+    PartitionRecord {
+        of: it.of,
+        topic: it.name.clone(),
+        ownership: it.ownership,
+        log_start: it.log_start,
+        end: it.end(),
+        high_watermark: it.visible(),
+        segments: segments.collect(),
+        epochs: it.epochs.clone(),
+        producers: it.producers.clone(),
+    }
+}

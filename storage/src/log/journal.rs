@@ -1,0 +1,634 @@
+//! The lane's journal: the only file the hot path makes durable.
+//!
+//! Entries are collected into an open frame; whenever a writer is free it seals the frame and
+//! writes it with one durable write into blocks that were written before. What arrives meanwhile
+//! joins the next frame, so the batch size follows the disk and no timer is involved. A few writes
+//! may be in flight; durability is reported as a prefix of the sequence.
+//!
+//! Invariants:
+//! - JNL-1: frames are sealed in sequence, each naming the checksum of the one before;
+//! - JNL-2: `durable` never passes a frame that has not completed, nor goes back;
+//! - JNL-3: after a failed write nothing is reported durable any more, for good;
+//! - JNL-4: a slot is written again only after it was given back by [`Journal::retire`].
+//!
+//! Places: a journal is a folder of slots. A frame names the *file number* it was written under,
+//! which only grows; which slot carries it does not matter.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use corelane_core::buf::{Buf, Slice};
+use corelane_core::ids::{Offset, TopicPartition};
+use corelane_core::lane::{Importance, Lane, race};
+use corelane_core::metrics::{Counter, Latency, Metrics};
+use corelane_core::ring::{Access, Errno, Fd, Sync};
+use corelane_core::sync::Event;
+
+use super::mutant::{Mutant, Mutation};
+use super::small;
+use crate::frame::{
+    BLOCK_BYTES, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader, FramePlace, JournalId,
+};
+
+/// Bytes of an ordinary frame at most. A larger entry gets a frame of its own.
+const FRAME_BYTES: usize = 256 * 1024;
+
+/// Writes in flight at once.
+const WRITERS: usize = 2;
+
+/// Frames sealed or open at once; beyond it appends are told to wait.
+const FRAMES_WAITING_MAX: usize = 64;
+
+/// The share of the journal, as a divisor, that only carried bytes may use.
+const CARRIED_SHARE: u64 = 4;
+
+/// Zeroes are written in pieces of this size when a slot is made.
+const ZEROES_BYTES: usize = 256 * 1024;
+
+/// The name of a journal's file.
+pub(super) fn slot_name(number: usize) -> String {
+    format!("slot-{number:05}.jnl")
+}
+
+/// Names one commit: everything appended up to it is durable once it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Commit(pub u64);
+
+/// The journal cannot take this now; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalRefusal {
+    /// Frames or memory are used up until a write completes.
+    Full,
+    /// A write or flush failed: the directory is fenced.
+    Failed(Errno),
+}
+
+/// Called with what each commit reached.
+pub type OnDurable = Rc<dyn Fn(&[Reached])>;
+
+/// What a commit made durable for one partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    pub of: TopicPartition,
+    pub end: Offset,
+}
+
+#[derive(Debug, Clone)]
+pub struct JournalConfig {
+    pub dir: PathBuf,
+    pub id: JournalId,
+    pub incarnation: u64,
+    pub slot_bytes: u64,
+    /// Slots that may exist at once, in all.
+    pub slots_max: usize,
+    /// For tests.
+    pub broken: Mutation,
+}
+
+struct Frame {
+    buf: Buf,
+    encoder: FrameEncoder,
+    reached: Vec<Reached>,
+    /// Partitions whose bytes this frame carries: what its file depends on.
+    carries: Vec<TopicPartition>,
+}
+
+struct Slot {
+    file: Fd,
+    bytes: u64,
+}
+
+/// A file number that frames were written under, and the partitions with bytes in it.
+struct Used {
+    number: u64,
+    carries: BTreeSet<TopicPartition>,
+    begins: ChainStart,
+    slot: Slot,
+}
+
+/// Where the walk along the frames begins after a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainStart {
+    pub file: u64,
+    /// The sequence and checksum of the last frame before this file.
+    pub sequence: u64,
+    pub checksum: u32,
+}
+
+struct State {
+    open: Option<Frame>,
+    waiting: VecDeque<Frame>,
+    /// Slots whose content nobody needs.
+    free: VecDeque<Slot>,
+    used: VecDeque<Used>,
+    last_number: u64,
+    slots: usize,
+    position: u64,
+    sequence: u64,
+    previous: u32,
+    /// Bytes of a sealed frame that no free slot can take.
+    wanted_bytes: u64,
+    /// Slots made so far; the next one's name.
+    made: usize,
+    /// Frames that completed above `durable`, with what they reached.
+    completed: Vec<(u64, Vec<Reached>)>,
+}
+
+/// A handle to the lane's journal.
+#[derive(Clone)]
+pub struct Journal(Rc<Inner>);
+
+struct Inner {
+    lane: Lane,
+    config: JournalConfig,
+    state: RefCell<State>,
+    durable: Cell<u64>,
+    failed: Cell<Option<Errno>>,
+    /// Something can be written, or a slot came back.
+    work: Event,
+    /// `durable` moved, or the journal failed.
+    moved: Event,
+    /// The journal wants slots made or given back.
+    hungry: Event,
+    on_durable: RefCell<Option<OnDurable>>,
+    counts: Counts,
+}
+
+struct Counts {
+    commits: Counter,
+    entries: Counter,
+    bytes: Counter,
+    summed: Counter,
+    latency: Latency,
+}
+
+impl Journal {
+    /// Makes the folder and the first slot, and starts the writers.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn create(
+        lane: &Lane,
+        config: JournalConfig,
+        metrics: &Metrics,
+    ) -> Result<Self, Errno> {
+        assert!(config.slot_bytes.is_multiple_of(BLOCK_BYTES as u64) && 1 < config.slots_max);
+        lane.make_dir(&config.dir).await?;
+        let state = State {
+            open: None,
+            waiting: VecDeque::new(),
+            free: VecDeque::new(),
+            used: VecDeque::new(),
+            last_number: 0,
+            slots: 0,
+            position: 0,
+            sequence: 0,
+            previous: 0,
+            wanted_bytes: 0,
+            made: 0,
+            completed: Vec::new(),
+        };
+        let journal = Self(Rc::new(Inner {
+            lane: lane.clone(),
+            state: RefCell::new(state),
+            durable: Cell::new(0),
+            failed: Cell::new(None),
+            work: Event::new(lane),
+            moved: Event::new(lane),
+            hungry: Event::new(lane),
+            on_durable: RefCell::default(),
+            counts: Counts {
+                commits: metrics.counter("journal.commits"),
+                entries: metrics.counter("journal.entries"),
+                bytes: metrics.counter("journal.bytes"),
+                summed: metrics.counter("journal.summed_bytes"),
+                latency: metrics.latency("journal.commit"),
+            },
+            config,
+        }));
+        journal.make_slot(journal.0.config.slot_bytes).await?;
+        if let Some(parent) = journal.0.config.dir.parent() {
+            small::flush_dir(lane, parent, journal.0.config.broken).await?;
+        }
+        for _ in 0..WRITERS {
+            let writer = journal.clone();
+            lane.spawn("journal writer", Importance::Serving, async move { writer.write().await });
+        }
+        Ok(journal)
+    }
+
+    /// Calls `told` with what each commit reached, in order.
+    pub fn on_durable(&self, told: OnDurable) {
+        *self.0.on_durable.borrow_mut() = Some(told);
+    }
+
+    /// Makes sure that entries of `bytes` in all can be pushed now.
+    ///
+    /// # Errors
+    /// When they must wait, or never will be durable.
+    pub fn admit(&self, bytes: usize) -> Result<(), JournalRefusal> {
+        if let Some(errno) = self.0.failed.get() {
+            return Err(JournalRefusal::Failed(errno));
+        }
+        if !self.has_room(bytes) {
+            self.0.hungry.notify();
+            return Err(JournalRefusal::Full);
+        }
+        self.admit_kept(bytes)
+    }
+
+    /// Whether clients may add so much: a share of the journal is left for what is carried.
+    fn has_room(&self, bytes: usize) -> bool {
+        let state = self.0.state.borrow();
+        let limit = self.0.config.slots_max;
+        // A frame does not cross slots, so some of each slot stays empty.
+        let reserve = limit / CARRIED_SHARE as usize + 2;
+        let (mut slots, mut position) = (state.used.len(), state.position);
+        let frames = state.waiting.iter().chain(&state.open);
+        for sealed in frames.map(|it| it.encoder.sealed_bytes() as u64).chain([bytes as u64]) {
+            position += sealed;
+            if self.0.config.slot_bytes < position {
+                slots += 1;
+                position = sealed;
+            }
+        }
+        slots <= limit.saturating_sub(reserve).max(2)
+    }
+
+    /// As [`Self::admit`], for what must be written again so that files can be retired.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub fn admit_kept(&self, bytes: usize) -> Result<(), JournalRefusal> {
+        if let Some(errno) = self.0.failed.get() {
+            return Err(JournalRefusal::Failed(errno));
+        }
+        let mut state = self.0.state.borrow_mut();
+        if state.open.as_ref().is_some_and(|it| it.encoder.free() < bytes) {
+            if FRAMES_WAITING_MAX <= state.waiting.len() {
+                return Err(JournalRefusal::Full);
+            }
+            let full = state.open.take().expect("just seen");
+            state.waiting.push_back(full);
+        }
+        if state.open.is_none() {
+            let budget = FRAME_BYTES.max(FRAME_HEADER_BYTES + bytes).next_multiple_of(BLOCK_BYTES);
+            let Some(buf) = self.0.lane.pool().get(budget) else {
+                return Err(JournalRefusal::Full);
+            };
+            let encoder = FrameEncoder::new(budget);
+            state.open = Some(Frame { buf, encoder, reached: Vec::new(), carries: Vec::new() });
+        }
+        Ok(())
+    }
+
+    /// Appends an entry that was admitted. `known_crc` is the checksum of its bytes, if known.
+    pub fn push(&self, entry: &Entry<'_>, known_crc: Option<u32>) -> Commit {
+        let mut state = self.0.state.borrow_mut();
+        let commit = Commit(state.sequence + state.waiting.len() as u64 + 1);
+        let frame = state.open.as_mut().expect("entries are admitted before they are pushed");
+        let buffer = frame.buf.spare_mut();
+        frame.encoder.push(buffer, entry, known_crc).expect("its room was admitted");
+        match frame.reached.last_mut() {
+            Some(last) if last.of == entry.head.of => last.end = entry.head.end,
+            _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end }),
+        }
+        if frame.carries.last() != Some(&entry.head.of) {
+            frame.carries.push(entry.head.of);
+        }
+        self.0.counts.entries.add(1);
+        drop(state);
+        self.0.work.notify();
+        commit
+    }
+
+    /// Lets nothing more join what was appended so far, and says which commit covers it: a
+    /// statement about everything up to that commit stays true.
+    pub fn close_frame(&self) -> Commit {
+        let mut state = self.0.state.borrow_mut();
+        if let Some(open) = state.open.take_if(|it| !it.reached.is_empty()) {
+            state.waiting.push_back(open);
+        }
+        drop(state);
+        self.latest()
+    }
+
+    /// The commit that covers everything appended so far.
+    #[must_use]
+    pub fn latest(&self) -> Commit {
+        let state = self.0.state.borrow();
+        // A frame that was only made room in is no commit: nothing says that it will be written.
+        let open = u64::from(state.open.as_ref().is_some_and(|it| !it.reached.is_empty()));
+        Commit(state.sequence + state.waiting.len() as u64 + open)
+    }
+
+    #[must_use]
+    pub fn is_durable(&self, commit: Commit) -> bool {
+        commit.0 <= self.0.durable.get()
+    }
+
+    #[must_use]
+    pub fn failed(&self) -> Option<Errno> {
+        self.0.failed.get()
+    }
+
+    /// Waits until `commit`, and all before it, is durable.
+    ///
+    /// # Errors
+    /// When it never will be.
+    pub async fn durable(&self, commit: Commit) -> Result<(), Errno> {
+        loop {
+            let seen = self.0.moved.seen();
+            if self.is_durable(commit) {
+                return Ok(());
+            }
+            if let Some(errno) = self.0.failed.get() {
+                return Err(errno);
+            }
+            self.0.moved.past(seen).await;
+        }
+    }
+
+    /// Stops reporting anything durable, for good: a write or flush of this directory failed.
+    pub fn fence(&self, errno: Errno) {
+        if self.0.failed.get().is_none() {
+            self.0.failed.set(Some(errno));
+        }
+        self.0.moved.notify();
+        self.0.work.notify();
+        self.0.hungry.notify();
+    }
+
+    /// Slots run short: time to make or retire some.
+    #[must_use]
+    pub fn hungry(&self) -> &Event {
+        &self.0.hungry
+    }
+
+    /// Bytes carried again at most before larger tails are written out.
+    #[must_use]
+    pub fn carried_bytes_max(&self) -> u64 {
+        self.0.config.slot_bytes * self.0.config.slots_max as u64 / CARRIED_SHARE
+    }
+
+    /// Waits until a slot was made or given back, a commit became durable, or the journal failed.
+    pub async fn moved(&self) {
+        let (moved, work) = (self.0.moved.seen(), self.0.work.seen());
+        race(self.0.moved.past(moved), self.0.work.past(work)).await;
+    }
+
+    /// Waits until the journal failed, and says why: the directory is fenced from then on.
+    pub async fn fenced(&self) -> Errno {
+        loop {
+            let seen = self.0.moved.seen();
+            if let Some(errno) = self.0.failed.get() {
+                return errno;
+            }
+            self.0.moved.past(seen).await;
+        }
+    }
+
+    /// Bytes of slots that hold frames, and the limit.
+    #[must_use]
+    pub fn fill(&self) -> (u64, u64) {
+        let state = self.0.state.borrow();
+        let used = state.used.iter().map(|it| it.slot.bytes).sum();
+        (used, self.0.config.slot_bytes * self.0.config.slots_max as u64)
+    }
+
+    /// The numbers of the files that are full, oldest first; the one being written is not among
+    /// them.
+    #[must_use]
+    pub fn full_files(&self) -> Vec<u64> {
+        let state = self.0.state.borrow();
+        let full = state.used.len().saturating_sub(1);
+        state.used.iter().take(full).map(|it| it.number).collect()
+    }
+
+    /// Where a walk must begin once everything up to file `number` is given up.
+    #[must_use]
+    pub fn start_after(&self, number: u64) -> ChainStart {
+        let state = self.0.state.borrow();
+        let first = state.used.iter().find(|it| number < it.number);
+        let next = ChainStart {
+            file: state.last_number + 1,
+            sequence: state.sequence,
+            checksum: state.previous,
+        };
+        first.map_or(next, |it| it.begins)
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &JournalConfig {
+        &self.0.config
+    }
+
+    /// Partitions with bytes in files up to `number`.
+    #[must_use]
+    pub fn carried_in(&self, number: u64) -> BTreeSet<TopicPartition> {
+        let state = self.0.state.borrow();
+        let files = state.used.iter().filter(|it| it.number <= number);
+        files.flat_map(|it| it.carries.iter().copied()).collect()
+    }
+
+    /// Gives files up to `number` back for writing. Everything in them must be durable elsewhere.
+    pub fn retire(&self, number: u64) {
+        let mut state = self.0.state.borrow_mut();
+        while 1 < state.used.len() && state.used[0].number <= number {
+            let used = state.used.pop_front().expect("not empty");
+            if used.slot.bytes == self.0.config.slot_bytes {
+                state.free.push_back(used.slot);
+            } else {
+                state.slots -= 1;
+            }
+        }
+        drop(state);
+        self.0.work.notify();
+    }
+
+    /// Adds a written slot when none is free and the limit allows it.
+    ///
+    /// # Errors
+    /// What the disk says; [`Errno::NOSPC`] leaves everything as it was.
+    pub async fn feed(&self) -> Result<bool, Errno> {
+        let wanted = {
+            let state = self.0.state.borrow();
+            let short = state.free.front().is_none_or(|it| it.bytes < state.wanted_bytes);
+            let allowed = state.slots < self.0.config.slots_max;
+            let bytes = state.wanted_bytes.max(self.0.config.slot_bytes);
+            (short && (allowed || self.0.config.slot_bytes < bytes)).then_some(bytes)
+        };
+        let Some(bytes) = wanted else { return Ok(false) };
+        self.make_slot(bytes).await?;
+        self.0.work.notify();
+        Ok(true)
+    }
+
+    async fn make_slot(&self, bytes: u64) -> Result<(), Errno> {
+        let number = {
+            let mut state = self.0.state.borrow_mut();
+            state.slots += 1;
+            state.made += 1;
+            state.made - 1
+        };
+        let made = self.write_slot(number, bytes).await;
+        let mut state = self.0.state.borrow_mut();
+        match made {
+            Ok(slot) => {
+                // A large frame waits for a large slot: it goes first.
+                state.free.push_front(slot);
+                Ok(())
+            }
+            Err(errno) => {
+                state.slots -= 1;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Zeroes are really written: only then does a durable write change nothing but its blocks.
+    async fn write_slot(&self, number: usize, bytes: u64) -> Result<Slot, Errno> {
+        let lane = &self.0.lane;
+        let path = self.0.config.dir.join(slot_name(number));
+        let access = Access { write: true, create: true, direct: true, ..Access::default() };
+        let (file, _) = lane.open(path, access).await?;
+        lane.allocate(&file, 0, bytes).await?;
+        let mut zeroes = Buf::unpooled(ZEROES_BYTES);
+        zeroes.pad_to(ZEROES_BYTES);
+        let zeroes = zeroes.freeze();
+        let mut at = 0;
+        while at < bytes {
+            let len = (bytes - at).min(ZEROES_BYTES as u64);
+            lane.write_all(&file, at, zeroes.slice(..len as usize), Sync::None).await?;
+            at += len;
+        }
+        lane.flush(&file).await?;
+        small::flush_dir(lane, &self.0.config.dir, self.0.config.broken).await?;
+        Ok(Slot { file, bytes })
+    }
+
+    async fn write(self) {
+        loop {
+            let seen = self.0.work.seen();
+            if self.0.failed.get().is_some() {
+                return;
+            }
+            let Some(next) = self.seal_next() else {
+                self.0.work.past(seen).await;
+                continue;
+            };
+            let begun = self.0.lane.now();
+            let bytes = next.bytes.len();
+            let sync = match self.0.config.broken {
+                Some(Mutant::NoFlush) => Sync::None,
+                _ => Sync::Data,
+            };
+            let wrote = self.0.lane.write_all(&next.file, next.at, next.bytes, sync).await;
+            match wrote {
+                Err(_) if self.0.config.broken == Some(Mutant::IgnoredFlushError) => {
+                    self.complete(next.sequence, next.reached);
+                }
+                Ok(()) => {
+                    self.0.counts.commits.add(1);
+                    self.0.counts.bytes.add(bytes as u64);
+                    self.0.counts.latency.record(self.0.lane.now().since(begun));
+                    self.complete(next.sequence, next.reached);
+                }
+                Err(errno) => self.fence(errno),
+            }
+        }
+    }
+
+    /// Seals the oldest frame into its place. `None` when there is none, or no slot for it.
+    fn seal_next(&self) -> Option<Sealed> {
+        let mut state = self.0.state.borrow_mut();
+        let state = &mut *state;
+        let frame = state.waiting.front().or(state.open.as_ref())?;
+        let bytes = frame.encoder.sealed_bytes() as u64;
+        let fits = state.used.back().is_some_and(|it| state.position + bytes <= it.slot.bytes);
+        if !fits {
+            if state.free.front().is_none_or(|it| it.bytes < bytes) {
+                state.wanted_bytes = bytes;
+                self.0.hungry.notify();
+                return None;
+            }
+            let slot = state.free.pop_front().expect("just seen");
+            let number = state.used.back().map_or(state.last_number, |it| it.number) + 1;
+            state.last_number = number;
+            state.wanted_bytes = 0;
+            let begins =
+                ChainStart { file: number, sequence: state.sequence, checksum: state.previous };
+            state.used.push_back(Used { number, carries: BTreeSet::new(), begins, slot });
+            state.position = 0;
+            self.0.hungry.notify();
+        }
+        let mut frame = match state.waiting.pop_front() {
+            Some(frame) => frame,
+            None => state.open.take().expect("just seen"),
+        };
+        let used = state.used.back_mut().expect("it fits there");
+        state.sequence += 1;
+        let header = FrameHeader {
+            journal: self.0.config.id,
+            incarnation: self.0.config.incarnation,
+            sequence: state.sequence,
+            previous: state.previous,
+            durable: self.0.durable.get(),
+            place: FramePlace { file: used.number, position: state.position },
+        };
+        self.0.counts.summed.add(frame.encoder.summed_bytes());
+        let sealed = frame.encoder.seal(frame.buf.spare_mut(), &header);
+        frame.buf.advance(sealed.bytes);
+        used.carries.extend(frame.carries);
+        let next = Sealed {
+            file: used.slot.file.clone(),
+            at: state.position,
+            bytes: frame.buf.freeze(),
+            sequence: state.sequence,
+            reached: frame.reached,
+        };
+        state.previous = sealed.checksum;
+        state.position += sealed.bytes as u64;
+        Some(next)
+    }
+
+    fn complete(&self, sequence: u64, reached: Vec<Reached>) {
+        if self.0.failed.get().is_some() {
+            return;
+        }
+        let told = self.0.on_durable.borrow().clone();
+        let mut state = self.0.state.borrow_mut();
+        state.completed.push((sequence, reached));
+        state.completed.sort_unstable_by_key(|it| it.0);
+        let mut prefix = Vec::new();
+        let mut durable = self.0.durable.get();
+        let unordered = self.0.config.broken == Some(Mutant::DurabilityOutOfOrder);
+        while state.completed.first().is_some_and(|it| it.0 == durable + 1 || unordered) {
+            let (sequence, reached) = state.completed.remove(0);
+            prefix.push(reached);
+            durable = durable.max(sequence);
+        }
+        drop(state);
+        if durable == self.0.durable.get() {
+            return;
+        }
+        self.0.durable.set(durable);
+        if let Some(told) = told {
+            for reached in &prefix {
+                told(reached);
+            }
+        }
+        self.0.moved.notify();
+        self.0.work.notify();
+    }
+}
+
+struct Sealed {
+    file: Fd,
+    at: u64,
+    bytes: Slice,
+    sequence: u64,
+    reached: Vec<Reached>,
+}

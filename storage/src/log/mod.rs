@@ -1,0 +1,25 @@
+//! The log of one lane: what is appended, made durable, kept in memory, written out and read back.
+//!
+//! [`boot`] finds what an earlier run left, whatever its number of lanes was; [`open`] gives each
+//! lane its share under a new generation; [`store`] appends and reads; the upkeep behind it writes
+//! segments, retires journal files and takes away what was deleted.
+
+pub mod boot;
+mod checkpointing;
+mod cold;
+mod folders;
+pub mod journal;
+pub mod mutant;
+pub mod open;
+pub mod partition;
+mod remove;
+mod retire;
+mod scan;
+mod seal;
+pub mod segment;
+pub mod small;
+pub mod store;
+pub mod tail;
+mod times;
+mod upkeep;
+mod walk;

@@ -1,0 +1,337 @@
+//! One partition as its lane holds it: segments, ends, producers. Decides; does no I/O.
+//!
+//! Invariants:
+//! - LOG-1: `log_start <= stable <= visible <= end`, and offsets are dense over all segments;
+//! - LOG-2: only the last segment is open;
+//! - LOG-3: `visible` never goes back while the partition lives here;
+//! - LOG-4: what is refused changes nothing.
+
+use corelane_core::buf::{Pool, Slice};
+use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use corelane_core::sync::Event;
+
+use super::segment::{BatchFacts, Segment};
+use super::tail::NoMemory;
+use crate::epochs::LeaderEpochs;
+use crate::producers::{Aborted, ClientAppend, ProducerRefusal, Producers, Verdict};
+use crate::validate::{Accepted, AppendRules};
+
+/// What a topic's configuration means to its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRules {
+    pub append: AppendRules,
+    pub segment_bytes: u64,
+    pub segment_ms: i64,
+    pub index_interval_bytes: u64,
+    /// Answered and shown once accepted, not once durable.
+    pub from_memory: bool,
+}
+
+impl Default for LogRules {
+    fn default() -> Self {
+        Self {
+            append: AppendRules::default(),
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            index_interval_bytes: 4096,
+            from_memory: false,
+        }
+    }
+}
+
+/// Where a batch will lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a planned append that never happens leaves its answer open"]
+pub enum Plan {
+    /// Append here, after a roll if `roll`.
+    Append { base: Offset, roll: bool },
+    /// Written before: answer with these offsets once `last` is as durable as asked for.
+    Duplicate { base: Offset, last: Offset, timestamp: i64 },
+}
+
+/// Where a batch was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub base: Offset,
+    pub end: Offset,
+    pub segment: Offset,
+    pub position: u32,
+}
+
+/// How a read is answered.
+#[derive(Debug)]
+pub enum ReadPlan {
+    Memory(Vec<Slice>),
+    /// Whole batches must be cut from this range of a segment.
+    Segment {
+        base: Offset,
+        from_position: u64,
+    },
+    Empty,
+}
+
+/// The offset lies outside the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange {
+    pub log_start: Offset,
+    pub end: Offset,
+}
+
+pub struct Partition {
+    pub of: TopicPartition,
+    pub name: String,
+    pub ownership: u64,
+    pub leader_epoch: LeaderEpoch,
+    pub epochs: LeaderEpochs,
+    pub rules: LogRules,
+    pub producers: Producers,
+    pub log_start: Offset,
+    /// Oldest first; the last one takes appends.
+    pub segments: Vec<Segment>,
+    /// Somebody reads at the end: told whenever `visible` or the log's start moves.
+    pub changed: Event,
+    /// The folder exists and is durable in its parent.
+    pub has_dir: bool,
+    /// Deleted: every use of it from now on is refused.
+    pub deleted: bool,
+    /// Grows with every change that a checkpoint must tell.
+    pub version: u64,
+    visible: Offset,
+    end: Offset,
+}
+
+impl Partition {
+    #[must_use]
+    pub fn new(of: TopicPartition, name: String, rules: LogRules, changed: Event) -> Self {
+        let mut epochs = LeaderEpochs::default();
+        let first = epochs.assign(LeaderEpoch(0), Offset(0));
+        assert!(first.is_ok(), "nothing is known of an empty log");
+        Self {
+            of,
+            name,
+            ownership: 0,
+            leader_epoch: LeaderEpoch(0),
+            epochs,
+            rules,
+            producers: Producers::default(),
+            log_start: Offset(0),
+            segments: vec![indexed_segment(of, Offset(0))],
+            changed,
+            has_dir: false,
+            deleted: false,
+            version: 0,
+            visible: Offset(0),
+            end: Offset(0),
+        }
+    }
+
+    /// Takes over what recovery found. Everything recovered is durable.
+    pub fn restored(&mut self, log_start: Offset, end: Offset, segments: Vec<Segment>) {
+        assert!(!segments.is_empty() && segments[0].base <= log_start && log_start <= end);
+        self.log_start = log_start;
+        self.segments = segments;
+        self.end = end;
+        self.visible = end;
+    }
+
+    /// The offset the next record gets.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// The high watermark: readers see what lies below.
+    #[must_use]
+    pub fn visible(&self) -> Offset {
+        self.visible
+    }
+
+    /// Where readers of ended transactions stop.
+    #[must_use]
+    pub fn stable(&self) -> Offset {
+        self.producers.last_stable_offset(self.visible)
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::len).sum()
+    }
+
+    #[must_use]
+    pub fn open_segment(&self) -> &Segment {
+        self.segments.last().expect("there is always an open segment")
+    }
+
+    pub fn open_segment_mut(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("there is always an open segment")
+    }
+
+    /// Decides what becomes of a validated batch.
+    ///
+    /// # Errors
+    /// When its producer must not write it.
+    pub fn plan(
+        &self,
+        accepted: &Accepted,
+        verified: bool,
+        now_ms: i64,
+    ) -> Result<Plan, ProducerRefusal> {
+        if let Some(stamp) = accepted.producer {
+            let append = ClientAppend { stamp, verified, strict_start: false };
+            if let Verdict::Duplicate(written) = self.producers.check(&append)? {
+                let (base, last) = (written.base, written.last);
+                return Ok(Plan::Duplicate { base, last, timestamp: written.timestamp });
+            }
+        }
+        Ok(Plan::Append { base: self.end, roll: self.must_roll(accepted, now_ms) })
+    }
+
+    fn must_roll(&self, accepted: &Accepted, now_ms: i64) -> bool {
+        let open = self.open_segment();
+        if open.is_empty() {
+            return false;
+        }
+        let bytes = open.len() + accepted.bytes as u64;
+        let last = self.end.advance(accepted.records).distance_from(open.base);
+        let timestamp = if accepted.max_timestamp < 0 { now_ms } else { accepted.max_timestamp };
+        let age = open.first_timestamp.map_or(0, |first| timestamp.saturating_sub(first));
+        let too_old = self.rules.segment_ms < age;
+        self.rules.segment_bytes < bytes || i64::from(i32::MAX) < last || too_old
+    }
+
+    /// Closes the open segment and begins one at the end of the log.
+    pub fn roll(&mut self) {
+        self.version += 1;
+        self.open_segment_mut().sealed = true;
+        self.segments.push(indexed_segment(self.of, self.end));
+    }
+
+    /// Puts a batch, whose header has its offset and epoch already, at the end.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; nothing is changed then.
+    pub fn append(
+        &mut self,
+        pool: &Pool,
+        bytes: &[u8],
+        accepted: &Accepted,
+        now_ms: i64,
+    ) -> Result<Placed, NoMemory> {
+        let base = self.end;
+        let end = base.advance(accepted.records);
+        let facts = BatchFacts {
+            base,
+            end,
+            max_timestamp: accepted.max_timestamp,
+            max_timestamp_offset: base.advance(accepted.max_timestamp_delta),
+        };
+        let interval = self.rules.index_interval_bytes;
+        let open = self.open_segment_mut();
+        let position = u32::try_from(open.len()).expect("segments stay below 4 GiB");
+        open.append(pool, bytes, &facts, interval)?;
+        self.version += 1;
+        let open = self.open_segment_mut();
+        let segment = open.base;
+        if let Some(stamp) = accepted.producer {
+            let last = Offset(end.0 - 1);
+            self.producers.appended(&stamp, base, last, accepted.max_timestamp, now_ms);
+        }
+        self.end = end;
+        Ok(Placed { base, end, segment, position })
+    }
+
+    /// Shows readers everything below `to`.
+    pub fn show(&mut self, to: Offset) {
+        assert!(to <= self.end, "what was not appended cannot be seen: {to:?} > {:?}", self.end);
+        if self.visible < to {
+            self.visible = to;
+            self.producers.on_high_watermark(to);
+            self.changed.notify();
+        }
+    }
+
+    /// Moves the start of the log forward. Says whether it moved.
+    pub fn start_at(&mut self, start: Offset) -> bool {
+        assert!(start <= self.visible, "the start stays below the high watermark");
+        if start <= self.log_start {
+            return false;
+        }
+        self.log_start = start;
+        self.version += 1;
+        self.epochs.truncate_start(start);
+        self.producers.forget_aborted(start);
+        self.changed.notify();
+        true
+    }
+
+    /// Where the whole batches from `from` on are, below `limit`.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] when the log does not have the offset and will not get it next.
+    pub fn plan_read(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<ReadPlan, OutOfRange> {
+        if from < self.log_start || self.end < from {
+            return Err(OutOfRange { log_start: self.log_start, end: self.end });
+        }
+        if limit <= from {
+            return Ok(ReadPlan::Empty);
+        }
+        let segment = self.segment_of(from);
+        match segment.in_memory(from, limit, bytes_max, at_least_one) {
+            Some(slices) if slices.is_empty() => Ok(ReadPlan::Empty),
+            Some(slices) => Ok(ReadPlan::Memory(slices)),
+            None => {
+                let from_position = segment.signpost(from).position;
+                Ok(ReadPlan::Segment { base: segment.base, from_position })
+            }
+        }
+    }
+
+    /// The segment that holds `offset`.
+    #[must_use]
+    pub fn segment_of(&self, offset: Offset) -> &Segment {
+        let after = self.segments.partition_point(|it| it.base <= offset);
+        &self.segments[after.saturating_sub(1)]
+    }
+
+    pub fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|it| it.base == base)
+    }
+
+    #[must_use]
+    pub fn segment(&self, base: Offset) -> Option<&Segment> {
+        self.segments.iter().find(|it| it.base == base)
+    }
+
+    /// Transactions taken back that a reader of this range must skip.
+    pub fn aborted(&self, from: Offset, below: Offset) -> impl Iterator<Item = &Aborted> {
+        self.producers.aborted(from, below)
+    }
+
+    /// Where records of epoch `asked` end: Kafka's answer to followers and careful consumers.
+    #[must_use]
+    pub fn end_of_epoch(&self, asked: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epochs.end_offset_for(asked, self.end)
+    }
+
+    /// The invariants, after every change in tests and at recovery.
+    pub fn check(&self) {
+        assert!(self.log_start <= self.visible && self.visible <= self.end, "LOG-1");
+        assert!(self.segments.iter().rev().skip(1).all(|it| it.sealed), "LOG-2");
+        assert!(!self.open_segment().sealed, "LOG-2");
+        let ordered = self.segments.windows(2).all(|it| it[0].base < it[1].base);
+        assert!(ordered, "LOG-1: segments are in order");
+    }
+}
+
+/// An empty segment that collects its index.
+fn indexed_segment(of: TopicPartition, base: Offset) -> Segment {
+    let mut segment = Segment::new(base);
+    segment.index_from_start(of);
+    segment
+}

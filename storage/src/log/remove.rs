@@ -1,0 +1,144 @@
+//! Taking away: partitions that were deleted, and segments that lie below the start of a log.
+//!
+//! REMOVE-1: a folder is renamed only once the deletion is durable, and its name is free again
+//! before anything else may use it. REMOVE-2: readers that hold a descriptor keep their bytes.
+
+use corelane_core::ids::{Offset, TopicPartition};
+use corelane_core::ring::{Access, Errno, FileKind};
+
+use super::journal::Commit;
+use super::open::remove_folder;
+use super::small;
+use super::store::{AppendError, Shared, Store, head_of};
+use crate::dirs::{PartitionDir, SegmentFile};
+use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry};
+
+/// A large file goes in pieces of this size, so that no single step keeps the disk busy for long.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// Something to be taken away, once its commit is durable.
+pub(super) enum Removal {
+    Partition { of: TopicPartition, name: String, commit: Commit },
+    Segments { of: TopicPartition, bases: Vec<Offset>, commit: Commit },
+}
+
+impl Removal {
+    fn commit(&self) -> Commit {
+        match self {
+            Self::Partition { commit, .. } | Self::Segments { commit, .. } => *commit,
+        }
+    }
+}
+
+impl Store {
+    /// Deletes a partition. It is gone at once for everybody here, and for good once the commit is
+    /// durable; its files go later. Deleting what is not here changes nothing.
+    ///
+    /// # Errors
+    /// When the journal cannot take it now.
+    pub fn delete(&self, of: &TopicPartition) -> Result<Commit, AppendError> {
+        let Some(shared) = self.partition(of) else { return Ok(self.0.journal.latest()) };
+        self.admit(ENTRY_HEADER_BYTES)?;
+        let mut partition = shared.borrow_mut();
+        let (end, base) = (partition.end(), partition.open_segment().base);
+        let head = head_of(&partition, end, end, base, 0);
+        let commit = self.0.journal.push(&Entry { head, body: Body::Delete }, None);
+        partition.deleted = true;
+        partition.version += 1;
+        partition.changed.notify();
+        let name = partition.name.clone();
+        drop(partition);
+        self.0.partitions.borrow_mut().remove(of);
+        self.0.keep.removals.borrow_mut().push_back(Removal::Partition { of: *of, name, commit });
+        self.0.upkeep.notify();
+        Ok(commit)
+    }
+
+    /// Notes segments that lie wholly below the log's start, to be taken away.
+    pub(super) fn drop_below_start(&self, shared: &Shared) {
+        let mut partition = shared.borrow_mut();
+        let start = partition.log_start;
+        let keep = partition.segments.iter().skip(1).take_while(|it| it.base <= start).count();
+        if keep == 0 {
+            return;
+        }
+        let gone: Vec<Offset> = partition.segments.drain(..keep).map(|it| it.base).collect();
+        partition.version += 1;
+        self.0.keep.drop_later(partition.of, gone, self.0.journal.latest());
+    }
+
+    pub(super) async fn remove_some(&self) -> Result<(), Errno> {
+        for shared in self.partitions() {
+            self.drop_below_start(&shared);
+        }
+        loop {
+            // Never waits for the journal: it may be the journal that waits for us.
+            let is_due = |it: &mut Removal| self.0.journal.is_durable(it.commit());
+            let next = self.0.keep.removals.borrow_mut().pop_front_if(is_due);
+            let Some(next) = next else { return Ok(()) };
+            match next {
+                Removal::Partition { of, name, .. } => {
+                    self.remove_partition(of, name).await?;
+                }
+                Removal::Segments { of, bases, .. } => {
+                    let Some(shared) = self.partition(&of) else { continue };
+                    if !shared.borrow().has_dir {
+                        continue;
+                    }
+                    let folder = self.partition_dir(&shared);
+                    for base in bases {
+                        for file in [SegmentFile::Log(base), SegmentFile::Index(base)] {
+                            self.remove_file(&folder.join(file.name())).await?;
+                        }
+                    }
+                    // Only then is their room free for good.
+                    let broken = self.0.journal.config().broken;
+                    small::flush_dir(&self.0.lane, &folder, broken).await?;
+                }
+            }
+        }
+    }
+
+    async fn remove_partition(&self, of: TopicPartition, topic: String) -> Result<(), Errno> {
+        let lane = &self.0.lane;
+        let data = &self.0.config.data;
+        let live = PartitionDir::Live { topic: topic.clone(), partition: of.partition };
+        let live = data.join(live.name());
+        let found = small::read_whole(lane, &small::identity_path(&live)).await?;
+        if found.and_then(|it| small::decode_identity(&it).ok()) != Some(of) {
+            // It never had a folder.
+            return Ok(());
+        }
+        let gone = data.join(PartitionDir::Deleting { topic, of }.name());
+        lane.rename(&live, &gone).await?;
+        small::flush_dir(lane, data, self.0.journal.config().broken).await?;
+        for entry in lane.list(&gone).await? {
+            self.remove_file(&gone.join(entry.name)).await?;
+        }
+        remove_folder(lane, &gone).await
+    }
+
+    /// Removes a file; one that nobody has open is made smaller first, step by step.
+    async fn remove_file(&self, path: &std::path::Path) -> Result<(), Errno> {
+        let lane = &self.0.lane;
+        let bytes = match lane.stat(path).await {
+            Ok(stat) => stat.bytes,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        if bytes <= STEP_BYTES {
+            return lane.remove(path, FileKind::File).await;
+        }
+        // The name goes first: from then on only readers that hold it open see the file, and it is
+        // not cut short under them.
+        let access = Access { write: true, ..Access::default() };
+        let (file, mut left) = lane.open(path, access).await?;
+        lane.remove(path, FileKind::File).await?;
+        while file.is_last() && STEP_BYTES < left {
+            left -= STEP_BYTES;
+            lane.yield_now().await;
+            lane.truncate(&file, left).await?;
+        }
+        Ok(())
+    }
+}

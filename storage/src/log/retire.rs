@@ -1,0 +1,207 @@
+//! Giving journal files back: what they hold is written to segments or carried to the head first.
+//!
+//! RETIRE-1: a file is given back only once a durable checkpoint says that no byte of it is needed.
+//! RETIRE-2: segments get whole blocks from the first one missing, each once.
+
+use corelane_core::ids::Offset;
+use corelane_core::ring::{Errno, Sync};
+
+use super::mutant::Mutant;
+use super::store::{Shared, Store};
+use crate::checksum;
+use crate::frame::BLOCK_BYTES;
+
+/// One write to a segment at most.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// The share of the lane's memory, as a divisor, above which what is on disk is forgotten.
+const FORGET_SHARE: usize = 2;
+
+impl Store {
+    /// Gives the older half of the full journal files back. Says whether there was one.
+    pub(super) async fn retire(&self) -> Result<bool, Errno> {
+        let full = self.0.journal.full_files();
+        let Some(last) = full.len().checked_sub(1) else { return Ok(false) };
+        let number = full[last / 2];
+        let mut all = Vec::new();
+        for of in self.0.journal.carried_in(number) {
+            let Some(shared) = self.partition(&of) else { continue };
+            self.finish_all(&shared).await?;
+            let pending = dirty(&shared);
+            if 0 < pending {
+                all.push((pending, shared));
+            }
+        }
+        // Largest first; of those that could be carried, the largest are written after all when
+        // together they are too much.
+        all.sort_by_key(|it| std::cmp::Reverse(it.0));
+        let rules = &self.0.upkeep_rules;
+        let mut small: u64 =
+            all.iter().map(|it| it.0).filter(|it| *it < rules.segment_write_bytes_min).sum();
+        let too_much = self.0.journal.carried_bytes_max();
+        for (pending, shared) in &all {
+            let whole = pending - pending % BLOCK_BYTES as u64;
+            let is_small = *pending < rules.segment_write_bytes_min;
+            let write = rules.segment_write_bytes_min <= whole || (too_much < small && 0 < whole);
+            if write {
+                self.write_blocks(shared).await?;
+                if is_small {
+                    small -= whole;
+                }
+            }
+        }
+        for (_, shared) in &all {
+            self.carry(shared).await?;
+        }
+        self.checkpoint(number).await?;
+        self.0.journal.retire(number);
+        self.0.keep.counts.retired.add(full.iter().filter(|it| **it <= number).count() as u64);
+        Ok(true)
+    }
+
+    /// Writes the whole blocks of the open segment that its file does not have.
+    pub(super) async fn write_blocks(&self, shared: &Shared) -> Result<(), Errno> {
+        let (base, from, mut to) = {
+            let partition = shared.borrow();
+            let open = partition.open_segment();
+            let to = open.len() - open.len() % BLOCK_BYTES as u64;
+            (open.base, open.flushed, to)
+        };
+        if self.0.journal.config().broken == Some(Mutant::PartialBlockRewritten) {
+            return self.write_ragged(shared, base).await;
+        }
+        to = to.max(from);
+        self.write_range(shared, base, from, to).await
+    }
+
+    /// Writes whole blocks `from..to` of a segment and makes them durable.
+    pub(super) async fn write_range(
+        &self,
+        shared: &Shared,
+        base: Offset,
+        from: u64,
+        to: u64,
+    ) -> Result<(), Errno> {
+        if to <= from {
+            return Ok(());
+        }
+        let file = self.file_to_write(shared, base).await?;
+        let lane = &self.0.lane;
+        lane.allocate(&file, from, to - from).await?;
+        let mut at = from;
+        while at < to {
+            let end = to.min(at + WRITE_BYTES_MAX);
+            let mut parts = Vec::new();
+            {
+                let partition = shared.borrow();
+                let Some(segment) = partition.segment(base) else { return Ok(()) };
+                if partition.deleted {
+                    return Ok(());
+                }
+                segment.tail.slices(at, end, &mut parts);
+            }
+            let mut crc = checksum::of(&[]);
+            for part in &parts {
+                crc = checksum::combine(crc, checksum::of(part), part.len());
+            }
+            let one = parts.len() == 1;
+            let mut position = at;
+            for part in parts {
+                let bytes = part.len();
+                let sync = if one { Sync::Data } else { Sync::None };
+                lane.write_all(&file, position, part, sync).await?;
+                self.0.keep.counts.segment_writes.add(1);
+                self.0.keep.counts.segment_bytes.add(bytes as u64);
+                position += bytes as u64;
+                lane.spend(bytes).await;
+            }
+            if !one {
+                lane.flush(&file).await?;
+                self.0.keep.counts.flushes.add(1);
+            }
+            let mut partition = shared.borrow_mut();
+            let of = partition.of;
+            let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
+            segment.wrote(of, end, crc);
+            segment.allocated = segment.allocated.max(end);
+            partition.version += 1;
+            drop(partition);
+            at = end;
+        }
+        self.forget_if_short(shared, base);
+        Ok(())
+    }
+
+    /// The mistake of writing a block that will be written again.
+    async fn write_ragged(&self, shared: &Shared, base: Offset) -> Result<(), Errno> {
+        let file = self.file_to_write(shared, base).await?;
+        let (from, len, bytes) = {
+            let partition = shared.borrow();
+            let Some(segment) = partition.segment(base) else { return Ok(()) };
+            let from = segment.flushed - segment.flushed % BLOCK_BYTES as u64;
+            let mut bytes = Vec::new();
+            segment.tail.copy(from, segment.len(), &mut bytes);
+            (from, segment.len(), bytes)
+        };
+        let mut buf = corelane_core::buf::Buf::unpooled(bytes.len());
+        buf.put(&bytes);
+        buf.pad_to(bytes.len().next_multiple_of(BLOCK_BYTES));
+        self.0.lane.write_all(&file, from, buf.freeze(), Sync::Data).await?;
+        let mut partition = shared.borrow_mut();
+        let of = partition.of;
+        if let Some(segment) = partition.segment_mut(base) {
+            segment.wrote(of, len, checksum::of(&bytes));
+            partition.version += 1;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is on disk when memory is short.
+    fn forget_if_short(&self, shared: &Shared, base: Offset) {
+        let stats = self.0.lane.pool().stats();
+        if stats.lent_bytes < stats.budget_bytes / FORGET_SHARE {
+            return;
+        }
+        if let Some(segment) = shared.borrow_mut().segment_mut(base) {
+            forget(segment);
+        }
+    }
+
+    /// Gives memory back: first of what is on disk, then by writing out the largest tails.
+    pub(super) async fn relieve_memory(&self) -> Result<(), Errno> {
+        let short = || {
+            let stats = self.0.lane.pool().stats();
+            stats.budget_bytes / FORGET_SHARE <= stats.lent_bytes
+        };
+        if !short() {
+            return Ok(());
+        }
+        let mut largest = Vec::new();
+        for shared in self.partitions() {
+            shared.borrow_mut().segments.iter_mut().for_each(forget);
+            largest.push((dirty(&shared), shared));
+            self.0.lane.spend(BLOCK_BYTES).await;
+        }
+        largest.sort_by_key(|it| std::cmp::Reverse(it.0));
+        for (bytes, shared) in largest {
+            if !short() || bytes < self.0.upkeep_rules.segment_write_bytes_min {
+                break;
+            }
+            self.finish_all(&shared).await?;
+            self.write_blocks(&shared).await?;
+        }
+        Ok(())
+    }
+}
+
+fn forget(segment: &mut super::segment::Segment) {
+    if segment.finished {
+        segment.forget();
+    } else if 0 < segment.flushed {
+        segment.forget_below(segment.flushed);
+    }
+}
+
+fn dirty(shared: &Shared) -> u64 {
+    shared.borrow().open_segment().dirty_bytes()
+}

@@ -1,0 +1,167 @@
+//! Finding offsets by time, and sizes.
+
+use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
+
+use super::scan::{Next, ScanError};
+use super::store::{ReadError, Shared, Store};
+use crate::batch::Batch;
+use crate::compress::{Codec, Decompressor};
+use crate::record::Records;
+
+/// A record found by its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundTime {
+    pub timestamp: i64,
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Store {
+    /// The first record below the high watermark whose timestamp is `timestamp` or later.
+    ///
+    /// # Errors
+    /// When the partition is not here, or the disk does not give its bytes back.
+    pub async fn offset_for_timestamp(
+        &self,
+        of: &TopicPartition,
+        timestamp: i64,
+    ) -> Result<Option<FoundTime>, ReadError> {
+        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let (start, limit) = {
+            let partition = shared.borrow();
+            (partition.log_start, partition.visible())
+        };
+        for base in self.bases(&shared) {
+            self.index_for_read(&shared, base).await?;
+            let from = {
+                let partition = shared.borrow();
+                let Some(segment) = partition.segment(base) else { continue };
+                if segment.max_timestamp < timestamp {
+                    continue;
+                }
+                segment.signpost_before(timestamp).position
+            };
+            let mut found = None;
+            let walked = self.scan_segment(&shared, base, from, |batch, _| {
+                if limit <= batch.base_offset() {
+                    return Next::Enough;
+                }
+                if timestamp <= batch.max_timestamp() && start < batch.next_offset() {
+                    let unfold = self.0.config.unfold_bytes_max;
+                    found = first_record(batch, unfold, |time, offset| {
+                        timestamp <= time && start <= offset && offset < limit
+                    });
+                }
+                if found.is_some() { Next::Enough } else { Next::More }
+            });
+            walked.await.map_err(|error| self.read_error(&shared, base, error))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp below the high watermark.
+    ///
+    /// # Errors
+    /// As [`Self::offset_for_timestamp`].
+    pub async fn max_timestamp(&self, of: &TopicPartition) -> Result<Option<FoundTime>, ReadError> {
+        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let mut largest = -1;
+        for base in self.bases(&shared) {
+            self.index_for_read(&shared, base).await?;
+            let partition = shared.borrow();
+            let seen = partition.segment(base).map_or(-1, |it| it.max_timestamp);
+            largest = largest.max(seen);
+        }
+        if largest < 0 {
+            return Ok(None);
+        }
+        if let Some(found) = self.offset_for_timestamp(of, largest).await? {
+            return Ok(Some(found));
+        }
+        // It is above the high watermark or below the start: look at what lies between.
+        self.largest_by_walk(&shared).await
+    }
+
+    async fn largest_by_walk(&self, shared: &Shared) -> Result<Option<FoundTime>, ReadError> {
+        let (of, start, limit) = {
+            let partition = shared.borrow();
+            (partition.of, partition.log_start, partition.visible())
+        };
+        let mut largest = None;
+        for base in self.bases(shared) {
+            let walked = self.scan_segment(shared, base, 0, |batch, _| {
+                if limit <= batch.base_offset() {
+                    return Next::Enough;
+                }
+                if start < batch.next_offset() {
+                    largest = largest.max(Some(batch.max_timestamp()));
+                }
+                Next::More
+            });
+            walked.await.map_err(|error| self.read_error(shared, base, error))?;
+        }
+        match largest {
+            Some(largest) => self.offset_for_timestamp(&of, largest).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes of a partition's log, as its segments hold them.
+    #[must_use]
+    pub fn bytes_of(&self, of: &TopicPartition) -> Option<u64> {
+        self.partition(of).map(|it| it.borrow().bytes())
+    }
+
+    fn bases(&self, shared: &Shared) -> Vec<Offset> {
+        shared.borrow().segments.iter().filter(|it| !it.is_empty()).map(|it| it.base).collect()
+    }
+
+    pub(super) async fn index_for_read(
+        &self,
+        shared: &Shared,
+        base: Offset,
+    ) -> Result<(), ReadError> {
+        let indexed = self.ensure_indexed(shared, base).await;
+        indexed.map_err(|error| self.read_error(shared, base, error))
+    }
+
+    fn read_error(&self, shared: &Shared, base: Offset, error: ScanError) -> ReadError {
+        match error {
+            ScanError::Corrupt { position } => {
+                ReadError::Corrupt { path: self.segment_path(shared, base), position }
+            }
+            ScanError::Disk(errno) => ReadError::Failed(errno),
+        }
+    }
+}
+
+/// The first record of a batch that is wanted. A batch that does not unfold is taken as a whole:
+/// it was looked into when it came.
+fn first_record(
+    batch: &Batch<'_>,
+    unfold_bytes_max: usize,
+    wanted: impl Fn(i64, Offset) -> bool,
+) -> Option<FoundTime> {
+    let leader_epoch = batch.leader_epoch();
+    let count = u32::try_from(batch.record_count()).ok()?;
+    let codec = Codec::from_number(batch.attributes().codec_number())?;
+    let mut unfold = Decompressor::new();
+    let stamped = batch.attributes().has(crate::batch::Attributes::LOG_APPEND_TIME);
+    let payload = unfold.decompress(codec, batch.payload(), unfold_bytes_max).ok()?;
+    for record in Records::new(payload, count) {
+        let record = record.ok()?;
+        let offset = Offset(batch.base_offset().0 + i64::from(record.offset_delta));
+        let timestamp = if stamped {
+            batch.max_timestamp()
+        } else {
+            batch.base_timestamp() + record.timestamp_delta
+        };
+        if wanted(timestamp, offset) {
+            return Some(FoundTime { timestamp, offset, leader_epoch });
+        }
+    }
+    None
+}

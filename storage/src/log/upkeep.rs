@@ -1,0 +1,301 @@
+//! What a lane does for its log besides appending: slots, retiring, sealing, memory, space.
+//!
+//! Two tasks look after the same things, one in the least important queue and one as important as
+//! serving, which steps in when the journal is more than half full; a permit lets only one of them
+//! work at a time. A third makes journal slots, so that those never wait for segment writes.
+//!
+//! UPKEEP-1: one upkeep step at a time touches the files of a lane's segments.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use corelane_core::ids::{Offset, TopicPartition};
+use corelane_core::lane::{Importance, Lane, race};
+use corelane_core::metrics::{Counter, Gauge, Metrics};
+use corelane_core::ring::Errno;
+use corelane_core::sync::{Event, Permits};
+use corelane_core::time::Nanos;
+
+use super::boot::Notice;
+use super::journal::Commit;
+use super::remove::Removal;
+use super::store::{Shared, Store};
+
+/// How often the upkeep looks around when nobody calls it.
+const ROUND: Nanos = Nanos::millis(500);
+
+/// Pause after something that could not be done for want of room or of a name.
+const PAUSE: Nanos = Nanos::millis(50);
+
+/// Notices that wait to be taken at most; older ones are dropped first.
+const NOTICES_MAX: usize = 1024;
+
+/// Rounds between two looks for producers that are silent.
+const EXPIRY_ROUNDS: u64 = 120;
+
+/// When the upkeep does what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpkeepRules {
+    /// A partition with at least so many bytes of whole blocks pending writes them to its segment
+    /// when a journal file is retired; others are carried.
+    pub segment_write_bytes_min: u64,
+    /// Descriptors of segments kept open.
+    pub open_files_max: usize,
+    /// Free bytes of the disk below which appends are refused, beside what is dirty. At most a
+    /// twentieth of the disk.
+    pub space_reserve_bytes: u64,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiry_ms: i64,
+}
+
+impl Default for UpkeepRules {
+    fn default() -> Self {
+        Self {
+            segment_write_bytes_min: 16 * 1024,
+            open_files_max: 512,
+            space_reserve_bytes: 64 << 20,
+            producer_expiry_ms: 86_400_000,
+        }
+    }
+}
+
+/// What the upkeep remembers.
+pub(super) struct Keep {
+    /// UPKEEP-1.
+    pub(super) work: Permits,
+    /// The disk is full, or nearly so.
+    pub(super) no_space: Cell<bool>,
+    pub(super) removals: RefCell<VecDeque<Removal>>,
+    /// Segments with an open file, the one opened longest ago first.
+    pub(super) open_files: RefCell<VecDeque<(TopicPartition, Offset)>>,
+    pub(super) notices: RefCell<VecDeque<Notice>>,
+    pub(super) stopped: Cell<bool>,
+    sections: Cell<u64>,
+    pub(super) settled: Event,
+    pub(super) counts: KeepCounts,
+}
+
+pub(super) struct KeepCounts {
+    pub(super) checkpoints: Counter,
+    pub(super) checkpoint_bytes: Counter,
+    pub(super) carried: Counter,
+    pub(super) segment_writes: Counter,
+    pub(super) segment_bytes: Counter,
+    pub(super) flushes: Counter,
+    pub(super) retired: Counter,
+    pub(super) sealed: Counter,
+    no_space: Gauge,
+}
+
+impl Keep {
+    pub(super) fn new(lane: &Lane, metrics: &Metrics) -> Self {
+        Self {
+            work: Permits::new(lane, 1),
+            no_space: Cell::new(false),
+            removals: RefCell::default(),
+            open_files: RefCell::default(),
+            notices: RefCell::default(),
+            stopped: Cell::new(false),
+            sections: Cell::new(0),
+            settled: Event::new(lane),
+            counts: KeepCounts {
+                checkpoints: metrics.counter("log.checkpoints"),
+                checkpoint_bytes: metrics.counter("log.checkpoint_bytes"),
+                carried: metrics.counter("log.carried_bytes"),
+                segment_writes: metrics.counter("log.segment_writes"),
+                segment_bytes: metrics.counter("log.segment_bytes"),
+                flushes: metrics.counter("log.flushes"),
+                retired: metrics.counter("journal.files_retired"),
+                sealed: metrics.counter("log.segments_sealed"),
+                no_space: metrics.gauge("log.no_space"),
+            },
+        }
+    }
+
+    pub(super) fn next_section(&self) -> u64 {
+        self.sections.set(self.sections.get() + 1);
+        self.sections.get()
+    }
+
+    pub(super) fn drop_later(&self, of: TopicPartition, bases: Vec<Offset>, commit: Commit) {
+        if !bases.is_empty() {
+            self.removals.borrow_mut().push_back(Removal::Segments { of, bases, commit });
+        }
+    }
+
+    pub(super) fn tell(&self, notice: Notice) {
+        let mut notices = self.notices.borrow_mut();
+        if notices.len() == NOTICES_MAX {
+            notices.pop_front();
+        }
+        notices.push_back(notice);
+    }
+}
+
+impl Store {
+    /// What the log would like to have said since this was asked before.
+    #[must_use]
+    pub fn take_notices(&self) -> Vec<Notice> {
+        self.0.keep.notices.borrow_mut().drain(..).collect()
+    }
+
+    /// Waits until the directory is fenced, and says why. The process should end then.
+    pub async fn fenced(&self) -> Errno {
+        self.0.journal.fenced().await
+    }
+
+    /// Whether appends are refused for want of room.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        self.0.keep.no_space.get()
+    }
+
+    /// Ends in order: what was appended is durable, and the checkpoint says everything.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn close(&self) -> Result<(), Errno> {
+        self.0.keep.stopped.set(true);
+        self.0.upkeep.notify();
+        self.0.journal.durable(self.0.journal.latest()).await?;
+        let _alone = self.0.keep.work.take(1).await;
+        self.checkpoint(0).await
+    }
+
+    pub(super) fn start_upkeep(&self) {
+        for importance in [Importance::Background, Importance::Serving] {
+            let store = self.clone();
+            self.0.lane.spawn("log upkeep", importance, async move {
+                store.look_after(importance).await;
+            });
+        }
+    }
+
+    /// Makes journal slots whenever they run short.
+    pub(super) async fn feed(self) {
+        loop {
+            let seen = self.0.journal.hungry().seen();
+            if self.0.journal.failed().is_some() {
+                return;
+            }
+            match self.0.journal.feed().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(Errno::NOSPC) => {
+                    self.set_no_space(true);
+                    self.0.lane.sleep(PAUSE).await;
+                    continue;
+                }
+                Err(errno) => {
+                    self.0.journal.fence(errno);
+                    return;
+                }
+            }
+            // Nobody waits for slots while the upkeep has work to do first.
+            self.0.journal.hungry().past(seen).await;
+        }
+    }
+
+    async fn look_after(self, importance: Importance) {
+        let mut round = 0_u64;
+        loop {
+            let seen = self.0.upkeep.seen();
+            let hungry = self.0.journal.hungry().seen();
+            if self.0.keep.stopped.get() || self.0.journal.failed().is_some() {
+                return;
+            }
+            let done = match importance {
+                Importance::Serving => self.hurry().await,
+                _ => self.one_round(round).await,
+            };
+            round += 1;
+            self.0.keep.settled.notify();
+            match done {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(Errno::NOSPC) => {
+                    self.set_no_space(true);
+                    self.0.lane.sleep(PAUSE).await;
+                }
+                // A name is taken by a partition that is on its way out, or memory is short.
+                Err(Errno::EXIST | Errno::NOMEM | Errno::MFILE) => {
+                    self.0.lane.sleep(PAUSE).await;
+                }
+                Err(errno) => {
+                    self.0.journal.fence(errno);
+                    return;
+                }
+            }
+            let called = race(self.0.upkeep.past(seen), self.0.journal.hungry().past(hungry));
+            let until = self.0.lane.now() + ROUND;
+            // The time being over is as good a reason as any.
+            let _either = self.0.lane.until(until, called).await;
+        }
+    }
+
+    /// Steps in when the journal is more than half full.
+    async fn hurry(&self) -> Result<bool, Errno> {
+        let (used, limit) = self.0.journal.fill();
+        if used * 2 <= limit {
+            return Ok(false);
+        }
+        let _alone = self.0.keep.work.take(1).await;
+        let (used, limit) = self.0.journal.fill();
+        if used * 2 <= limit { Ok(false) } else { self.retire().await }
+    }
+
+    /// Says whether there may be more to do at once.
+    async fn one_round(&self, round: u64) -> Result<bool, Errno> {
+        let _alone = self.0.keep.work.take(1).await;
+        // First what makes room: it must go on when there is none.
+        self.remove_some().await?;
+        self.look_at_space().await?;
+        while let Some((of, base)) = self.0.sealed.try_pop() {
+            let Some(shared) = self.partition(&of) else { continue };
+            if let Err(errno) = self.finish(&shared, base).await {
+                // Later: nothing but the hint is lost.
+                let _full = self.0.sealed.try_push((of, base));
+                return Err(errno);
+            }
+        }
+        self.relieve_memory().await?;
+        if round.is_multiple_of(EXPIRY_ROUNDS) {
+            self.expire_producers().await;
+        }
+        let (used, limit) = self.0.journal.fill();
+        if limit < used * 8 / 3 { self.retire().await } else { Ok(false) }
+    }
+
+    async fn expire_producers(&self) {
+        let now_ms = self.0.lane.wall().0;
+        for shared in self.partitions() {
+            {
+                let mut partition = shared.borrow_mut();
+                let expiry_ms = self.0.upkeep_rules.producer_expiry_ms;
+                if 0 < partition.producers.expire(now_ms, expiry_ms) {
+                    partition.version += 1;
+                }
+            }
+            self.0.lane.spend(4096).await;
+        }
+    }
+
+    pub(super) fn set_no_space(&self, full: bool) {
+        self.0.keep.no_space.set(full);
+        self.0.keep.counts.no_space.set(i64::from(full));
+    }
+
+    /// Refuses appends before the disk is so full that what was taken already has no place.
+    async fn look_at_space(&self) -> Result<(), Errno> {
+        let space = self.0.lane.space(&self.0.config.data).await?;
+        let reserve = self.0.upkeep_rules.space_reserve_bytes.min(space.total_bytes / 20);
+        let dirty: u64 = self.partitions().iter().map(dirty_bytes).sum();
+        self.set_no_space(space.free_bytes < reserve + dirty);
+        Ok(())
+    }
+}
+
+fn dirty_bytes(shared: &Shared) -> u64 {
+    let partition = shared.borrow();
+    partition.segments.iter().map(super::segment::Segment::dirty_bytes).sum()
+}

@@ -1,0 +1,7 @@
+//! Stories of a lane's log on a simulated disk: stops, cuts, restarts.
+
+mod crash;
+mod harness;
+mod lanes;
+mod mutants;
+mod restart;

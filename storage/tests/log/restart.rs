@@ -1,0 +1,199 @@
+//! What was durable before a stop is there after it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use corelane_core::ids::Offset;
+use corelane_core::ring::sim::{Cut, Faults, World};
+use corelane_core::time::Nanos;
+
+use crate::harness::{
+    append, batch, batch_of, begin, config, partition, read_all, rules, run, start,
+};
+
+#[test]
+fn what_was_appended_is_there_after_a_kill() {
+    let mut world = World::new(1, Faults::none());
+    let node = world.node(1);
+    let before = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&before);
+    run(&mut world, node, |lane| async move {
+        let (store, found) = start(&lane, &config()).await.expect("starts");
+        assert_eq!((found.generation, found.partitions.len()), (1, 0));
+        for index in 0..5 {
+            let of = partition(1, index);
+            store.create(of, "orders", rules(1 << 30)).expect("created");
+            for tag in 0..20 {
+                append(&store, &of, batch(tag, 3, 200)).await;
+            }
+            let all = read_all(&store, &of).await;
+            kept.borrow_mut().push(all);
+        }
+    });
+    for _ in 0..3 {
+        let before = Rc::clone(&before);
+        run(&mut world, node, |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            for index in 0..5 {
+                let of = partition(1, index);
+                let all = read_all(&store, &of).await;
+                assert_eq!(all, before.borrow()[index as usize]);
+                let end = append(&store, &of, batch(99, 1, 100)).await;
+                assert_eq!(
+                    end.0,
+                    *all.last_key_value().expect("not empty").0
+                        + if all.len() == 20 { 4 } else { 2 }
+                );
+                let all = read_all(&store, &of).await;
+                before.borrow_mut()[index as usize] = all;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_journal_goes_round_many_times_and_segments_hold_the_rest() {
+    let mut world = World::new(2, Faults::none());
+    let node = world.node(1);
+    let before = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&before);
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        for index in 0..4 {
+            store.create(partition(1, index), "orders", rules(200_000)).expect("created");
+        }
+        store.create(partition(2, 0), "quiet", rules(200_000)).expect("created");
+        append(&store, &partition(2, 0), batch(7, 1, 50)).await;
+        for tag in 0..400 {
+            let of = partition(1, (tag % 4) as i32);
+            append(&store, &of, batch(tag, 3, 5000)).await;
+        }
+        let used = store.journal().fill();
+        assert!(used.0 <= used.1, "{used:?}");
+        for index in 0..4 {
+            let of = partition(1, index);
+            assert!(3 < store.partition(&of).expect("here").borrow().segments.len());
+            let all = read_all(&store, &of).await;
+            kept.borrow_mut().push(all);
+        }
+        let all = read_all(&store, &partition(2, 0)).await;
+        kept.borrow_mut().push(all);
+    });
+    for cut in [Cut::KeepAll, Cut::KeepNone, Cut::Random] {
+        let before = Rc::clone(&before);
+        let mut again = World::new(3, Faults::none());
+        let mut disk = world.disk(node);
+        disk = disk.cut(cut, 5);
+        let node = again.node_with_disk(1, disk);
+        run(&mut again, node, |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            for index in 0..4 {
+                let all = read_all(&store, &partition(1, index)).await;
+                assert_eq!(all.len(), 100);
+                assert!(all == before.borrow()[index as usize], "partition {index} differs");
+            }
+            let quiet = read_all(&store, &partition(2, 0)).await;
+            assert!(quiet == before.borrow()[4]);
+        });
+    }
+}
+
+#[test]
+fn a_producer_is_recognised_after_a_kill() {
+    let mut world = World::new(4, Faults::none());
+    let node = world.node(1);
+    let of = partition(1, 0);
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        store.create(of, "orders", rules(1 << 30)).expect("created");
+        for sequence in 0..7 {
+            append(&store, &of, batch_of(9, sequence, sequence as u64, 300)).await;
+        }
+    });
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        for sequence in 2..7 {
+            let again = store
+                .append(&of, &mut batch_of(9, sequence, sequence as u64, 300), false)
+                .expect("a duplicate");
+            assert!(again.duplicate);
+            assert_eq!(again.base, Offset(i64::from(sequence)));
+        }
+        let refused = store.append(&of, &mut batch_of(9, 1, 1, 300), false);
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(append(&store, &of, batch_of(9, 7, 7, 300)).await, Offset(8));
+    });
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    let mut world = World::new(5, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        let (_store, _found) = start(&lane, &config()).await.expect("starts");
+        let second = start(&lane, &config()).await.err().expect("refused");
+        assert_eq!(second.to_string(), "the data directory is in use by the process with number 1");
+    });
+}
+
+#[test]
+fn a_topic_created_again_never_meets_the_old_bytes() {
+    let mut world = World::new(6, Faults::none());
+    let node = world.node(1);
+    let (old, new) = (partition(1, 0), partition(2, 0));
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        store.create(old, "orders", rules(100_000)).expect("created");
+        for tag in 0..200 {
+            append(&store, &old, batch(tag, 1, 5000)).await;
+        }
+        store.delete(&old).expect("deleted");
+        store.create(new, "orders", rules(100_000)).expect("created");
+        for tag in 1000..1200 {
+            append(&store, &new, batch(tag, 1, 5000)).await;
+        }
+        assert!(store.partition(&old).is_none());
+        assert_eq!(read_all(&store, &new).await.len(), 200);
+    });
+    let paths = world.disk(node).paths();
+    assert!(paths.iter().any(|it| it.starts_with("/data/orders-0/")), "{paths:?}");
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        assert!(store.partition(&old).is_none());
+        let all = read_all(&store, &new).await;
+        assert_eq!(all.len(), 200);
+        assert!(all.values().all(|it| String::from_utf8_lossy(it).contains("1")));
+        let listed = lane.list("/data").await.expect("listed");
+        assert!(!listed.iter().any(|it| it.name.ends_with("-delete")), "{listed:?}");
+    });
+}
+
+#[test]
+fn a_fenced_directory_says_so_and_promises_nothing_more() {
+    let mut world = World::new(7, Faults::none());
+    let node = world.node(1);
+    let of = partition(1, 0);
+    let told = Rc::new(RefCell::new(None));
+    let heard = Rc::clone(&told);
+    let done = begin(
+        &mut world,
+        node,
+        move |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            store.create(of, "orders", rules(100_000)).expect("created");
+            append(&store, &of, batch(1, 1, 100)).await;
+            heard.borrow_mut().replace(store.clone());
+            let errno = store.fenced().await;
+            assert_eq!(errno, corelane_core::ring::Errno::IO);
+            assert!(store.append(&of, &mut batch(1, 1, 100), false).is_err());
+        },
+        false,
+    );
+    assert!(world.run_to(Nanos::secs(10), || told.borrow().is_some()));
+    world.strike(node, corelane_core::ring::sim::Fault::WriteError, 1);
+    let store = told.borrow_mut().take().expect("started");
+    let _commit = store.append(&of, &mut batch(2, 1, 100), false).expect("taken");
+    assert!(world.run_to(Nanos::secs(10), || done.get()), "it was told");
+    drop(store);
+    world.kill(node);
+}
