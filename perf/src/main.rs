@@ -5,6 +5,7 @@
 //! a table for people, JSON lines for machines.
 
 mod commit;
+mod door;
 mod echo;
 mod meter;
 mod on_glommio;
@@ -53,6 +54,20 @@ const SCALES: &[Scale] = &[
         subjects: echo::SUBJECTS,
         cases: echo::IDLE_CASES,
         weigh: echo::weigh_idle,
+    },
+    Scale {
+        name: "fixed",
+        about: "registered descriptors and buffers of the ring, beside plain ones",
+        subjects: door::FIXED_SUBJECTS,
+        cases: door::FIXED_CASES,
+        weigh: door::weigh,
+    },
+    Scale {
+        name: "file",
+        about: "bytes of a warm file into a socket, the ways there are",
+        subjects: door::FILE_SUBJECTS,
+        cases: door::FILE_CASES,
+        weigh: door::weigh,
     },
 ];
 
@@ -212,6 +227,14 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
             subject,
             path.as_ref(),
             usize::try_from(number(block)?).map_err(io::Error::other)?,
+            Duration::from_nanos(number(nanos)?),
+        ),
+        ["door", subject, case, path, port, nanos] => door::run(
+            core,
+            subject,
+            case,
+            path.as_ref(),
+            port.parse().map_err(io::Error::other)?,
             Duration::from_nanos(number(nanos)?),
         ),
         _ => Err(io::Error::other("no such subject")),

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// What a direct write must be aligned to, in memory and in the file, on every device we know.
-pub(crate) const DIRECT_ALIGN_BYTES: usize = 4096;
+const DIRECT_ALIGN_BYTES: usize = 4096;
 
 pub(crate) const READABLE: u32 = libc::EPOLLIN as u32;
 pub(crate) const WRITABLE: u32 = libc::EPOLLOUT as u32;
@@ -130,6 +130,25 @@ pub(crate) fn write_durably(file: &File, bytes: &[u8], position: u64) -> io::Res
     usize::try_from(answer).map_err(|_negative| io::Error::last_os_error())
 }
 
-fn checked(answer: i32) -> io::Result<i32> {
+pub(crate) fn checked(answer: i32) -> io::Result<i32> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// Memory that a direct write takes.
+pub(crate) struct AlignedBlock {
+    memory: Vec<u8>,
+    from: usize,
+    bytes: usize,
+}
+
+impl AlignedBlock {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let memory: Vec<u8> = (0..bytes + DIRECT_ALIGN_BYTES).map(|it| (it % 251) as u8).collect();
+        let from = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+        Self { memory, from, bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory[self.from..self.from + self.bytes]
+    }
 }

@@ -16,7 +16,7 @@ use crate::meter::Stretch;
 use crate::plan::Plan;
 use crate::report::Reading;
 use crate::subject::Subject;
-use crate::sys::DIRECT_ALIGN_BYTES;
+use crate::sys::AlignedBlock;
 use core_affinity::CoreId;
 use measure::Work;
 use std::fs::{self, File, OpenOptions};
@@ -135,23 +135,4 @@ fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         };
         io::Error::new(it.kind(), format!("{}: {it}{why}", path.display()))
     })
-}
-
-/// Memory that a direct write takes.
-struct AlignedBlock {
-    memory: Vec<u8>,
-    from: usize,
-    bytes: usize,
-}
-
-impl AlignedBlock {
-    fn new(bytes: usize) -> Self {
-        let memory: Vec<u8> = (0..bytes + DIRECT_ALIGN_BYTES).map(|it| (it % 251) as u8).collect();
-        let from = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
-        Self { memory, from, bytes }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.from..self.from + self.bytes]
-    }
 }
