@@ -44,6 +44,11 @@ const ROOMS: &[Room] = &[
         ],
         tests_use: &[],
     },
+    Room {
+        name: "fuzz",
+        uses: &["core", "storage", "netgen", "net", "replication", "coordinator", "broker"],
+        tests_use: &[],
+    },
     Room { name: "rooms", uses: &[], tests_use: &[] },
 ];
 
@@ -87,6 +92,7 @@ const DOORS: &[Door] = &[
             "broker/tests/",
             "perf/",
             "bench/",
+            "fuzz/",
             "tests/",
         ],
     },
