@@ -168,6 +168,23 @@ impl Body<'_> {
         }
     }
 
+    /// Bytes of the segment from the entry's position on that it stands for.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        match self {
+            Self::Data { bytes } | Self::Carried { bytes } => bytes.len() as u64,
+            Self::Extent { head, extent_bytes, tail, .. } => {
+                u64::from(*extent_bytes) + (head.len() + tail.len()) as u64
+            }
+            Self::Truncate
+            | Self::Roll
+            | Self::LogStart
+            | Self::EpochStart
+            | Self::Create { .. }
+            | Self::Delete => 0,
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Data { bytes } | Self::Carried { bytes } => bytes.len(),

@@ -27,6 +27,10 @@ use crate::topics::place::lane_of;
 /// What one batch may unfold to.
 const UNFOLD_BYTES_MAX: usize = 64 << 20;
 
+/// Memory of a lane in use above which what is on disk is forgotten, where nobody says how much memory
+/// there is: enough for readers near the end, and used again before the processor forgets it.
+const RECENT_BYTES: usize = 64 << 20;
+
 /// Everything lane 0 needs to lead.
 pub(super) struct All {
     pub lane: Lane,
@@ -171,6 +175,9 @@ pub(super) fn log_config(config: &Config) -> LogConfig {
     log.unfold_bytes_max = UNFOLD_BYTES_MAX;
     log.slots_max =
         usize::try_from(number(&keys::JOURNAL_BYTES) / log.slot_bytes).unwrap_or(2).max(2);
+    if settings.number(&keys::MEMORY_BYTES) < 0 {
+        log.upkeep.memory_bytes_max = RECENT_BYTES;
+    }
     log.upkeep.producer_expiry_ms = settings.number(&keys::PRODUCER_ID_EXPIRATION_MS);
     log
 }

@@ -43,8 +43,9 @@ rows! {
               sets it too. 0: one for each core this process may use.");
     MEMORY_BYTES = Row::new("corelane.memory.bytes", Long, "-1")
         .check(Check::BetweenOr(64 << 20, i64::MAX, -1))
-        .doc("Memory for recent records and buffers, shared out evenly among the lanes. -1: a \
-              quarter of what this process may use.");
+        .doc("Memory for recent records and buffers, shared out evenly among the lanes. -1: up to a \
+              quarter of what this process may use, of which each lane fills 64 MiB before it \
+              forgets records that are on disk; with a number, half of its share.");
     JOURNAL_BYTES = Row::new("corelane.journal.bytes", Long, "268435456")
         .check(Check::AtLeast(16 << 20))
         .doc("How large the journal of one lane may grow before appends wait for it to be \

@@ -15,7 +15,7 @@
 //! which only grows; which slot carries it does not matter.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -91,19 +91,29 @@ struct Frame {
     buf: Buf,
     encoder: FrameEncoder,
     reached: Vec<Reached>,
-    /// Partitions whose bytes this frame carries: what its file depends on.
-    carries: Vec<TopicPartition>,
+    /// What its file depends on.
+    carries: Vec<Carries>,
 }
+
+/// A frame has bytes of this segment, none at or beyond `to`.
+struct Carries {
+    of: TopicPartition,
+    segment: Offset,
+    to: u64,
+}
+
+/// Up to where the bytes of each segment lie in some files.
+pub type Carried = BTreeMap<(TopicPartition, Offset), u64>;
 
 struct Slot {
     file: Fd,
     bytes: u64,
 }
 
-/// A file number that frames were written under, and the partitions with bytes in it.
+/// A file number that frames were written under, and what has bytes in it.
 struct Used {
     number: u64,
-    carries: BTreeSet<TopicPartition>,
+    carries: Carried,
     begins: ChainStart,
     slot: Slot,
 }
@@ -295,8 +305,13 @@ impl Journal {
             Some(last) if last.of == entry.head.of => last.end = entry.head.end,
             _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end }),
         }
-        if frame.carries.last() != Some(&entry.head.of) {
-            frame.carries.push(entry.head.of);
+        let head = &entry.head;
+        let to = u64::from(head.position) + entry.body.log_bytes();
+        match frame.carries.last_mut() {
+            Some(last) if (last.of, last.segment) == (head.of, head.segment) => {
+                last.to = last.to.max(to);
+            }
+            _ => frame.carries.push(Carries { of: head.of, segment: head.segment, to }),
         }
         self.0.counts.entries.add(1);
         drop(state);
@@ -425,12 +440,18 @@ impl Journal {
         &self.0.config
     }
 
-    /// Partitions with bytes in files up to `number`.
+    /// The segments with bytes in files up to `number`, and up to where: from there on, their bytes
+    /// are in later files.
     #[must_use]
-    pub fn carried_in(&self, number: u64) -> BTreeSet<TopicPartition> {
+    pub fn carried_in(&self, number: u64) -> Carried {
         let state = self.0.state.borrow();
-        let files = state.used.iter().filter(|it| it.number <= number);
-        files.flat_map(|it| it.carries.iter().copied()).collect()
+        let mut all = Carried::new();
+        for file in state.used.iter().filter(|it| it.number <= number) {
+            for (segment, to) in &file.carries {
+                reach(&mut all, *segment, *to);
+            }
+        }
+        all
     }
 
     /// Gives files up to `number` back for writing. Everything in them must be durable elsewhere.
@@ -560,7 +581,7 @@ impl Journal {
             state.wanted_bytes = 0;
             let begins =
                 ChainStart { file: number, sequence: state.sequence, checksum: state.previous };
-            state.used.push_back(Used { number, carries: BTreeSet::new(), begins, slot });
+            state.used.push_back(Used { number, carries: Carried::new(), begins, slot });
             state.position = 0;
             self.0.hungry.notify();
         }
@@ -581,7 +602,9 @@ impl Journal {
         self.0.counts.summed.add(frame.encoder.summed_bytes());
         let sealed = frame.encoder.seal(frame.buf.spare_mut(), &header);
         frame.buf.advance(sealed.bytes);
-        used.carries.extend(frame.carries);
+        for it in &frame.carries {
+            reach(&mut used.carries, (it.of, it.segment), it.to);
+        }
         let next = Sealed {
             file: used.slot.file.clone(),
             at: state.position,
@@ -623,6 +646,11 @@ impl Journal {
         self.0.moved.notify();
         self.0.work.notify();
     }
+}
+
+fn reach(carried: &mut Carried, segment: (TopicPartition, Offset), to: u64) {
+    let reached = carried.entry(segment).or_default();
+    *reached = to.max(*reached);
 }
 
 struct Sealed {

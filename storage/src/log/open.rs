@@ -17,7 +17,7 @@ use super::boot::{
     Found, Notice, OpenError, RecoveredPartition, RecoveredSegment, checkpoint_path, generation_of,
     journal_dir,
 };
-use super::journal::{Journal, JournalConfig, JournalRefusal};
+use super::journal::{Carried, Journal, JournalConfig, JournalRefusal};
 use super::mutant::Mutation;
 use super::partition::{LogRules, Partition};
 use super::segment::{Mark, Segment};
@@ -138,7 +138,7 @@ impl Store {
             sealed.extend(unfinished.map(|it| (of, it.base)));
             let shared = store.adopt(partition);
             store.0.keep.drop_later(of, dropped, store.0.journal.latest());
-            store.carry(&shared).await.map_err(on_journal)?;
+            store.carry(&shared, None).await.map_err(on_journal)?;
         }
         let path = checkpoint_path(data, generation, lane.id());
         let written = store.checkpoint(0).await;
@@ -146,23 +146,34 @@ impl Store {
         Ok(Ready { store, sealed })
     }
 
-    /// Writes a partition's bytes that are in no file to the journal's head.
-    pub(super) async fn carry(&self, shared: &Shared) -> Result<u64, Errno> {
+    /// Writes a partition's bytes that are in no file to the journal's head: all of them, or, of
+    /// each segment, those below what `up_to` says. Others are in journal files that stay.
+    pub(super) async fn carry(
+        &self,
+        shared: &Shared,
+        up_to: Option<&Carried>,
+    ) -> Result<u64, Errno> {
         let mut carried = 0;
-        let bases: Vec<Offset> = {
+        let of = shared.borrow().of;
+        let bases: Vec<(Offset, u64)> = {
             let partition = shared.borrow();
             let dirty = partition.segments.iter().filter(|it| 0 < it.dirty_bytes());
-            dirty.map(|it| it.base).collect()
+            let needed = |base| match up_to {
+                None => u64::MAX,
+                Some(up_to) => up_to.get(&(of, base)).copied().unwrap_or(0),
+            };
+            dirty.map(|it| (it.base, needed(it.base))).collect()
         };
         let mut bytes = Vec::new();
-        for base in bases {
+        for (base, up_to) in bases {
             let mut at = 0;
             loop {
                 let needed = {
                     let partition = shared.borrow();
                     let Some(segment) = partition.segment(base) else { break };
                     at = segment.flushed.max(at);
-                    (segment.len() - at).min(CARRIED_ENTRY_BYTES as u64) as usize
+                    let left = segment.len().min(up_to).saturating_sub(at);
+                    left.min(CARRIED_ENTRY_BYTES as u64) as usize
                 };
                 if needed == 0 {
                     break;

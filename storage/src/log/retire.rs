@@ -14,8 +14,16 @@ use crate::frame::BLOCK_BYTES;
 /// One write to a segment at most.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
 
-/// The share of the lane's memory, as a divisor, above which what is on disk is forgotten.
+/// The share of the lane's memory, as a divisor, above which what is on disk is forgotten, whatever
+/// the rules allow.
 const FORGET_SHARE: usize = 2;
+
+/// The share of that, as a divisor, which bytes may take that are in no segment file, before the
+/// largest tails are written out; and down to which they are.
+const DIRTY_SHARE: (u64, u64) = (2, 4);
+
+/// Each time, the older half of what is on disk is forgotten; after so many times, all of it.
+const HALVES_MAX: u32 = 6;
 
 impl Store {
     /// Gives the older half of the full journal files back. Says whether there was one.
@@ -23,9 +31,15 @@ impl Store {
         let full = self.0.journal.full_files();
         let Some(last) = full.len().checked_sub(1) else { return Ok(false) };
         let number = full[last / 2];
-        let mut all = Vec::new();
-        for of in self.0.journal.carried_in(number) {
-            let Some(shared) = self.partition(&of) else { continue };
+        // Only these bytes must be elsewhere before the files go; what came later is in later files.
+        let held = self.0.journal.carried_in(number);
+        let mut all: Vec<(u64, Shared)> = Vec::new();
+        let mut before = None;
+        for (of, _) in held.keys() {
+            if before.replace(*of) == Some(*of) {
+                continue;
+            }
+            let Some(shared) = self.partition(of) else { continue };
             self.finish_all(&shared).await?;
             let pending = dirty(&shared);
             if 0 < pending {
@@ -51,7 +65,7 @@ impl Store {
             }
         }
         for (_, shared) in &all {
-            self.carry(shared).await?;
+            self.carry(shared, Some(&held)).await?;
         }
         self.checkpoint(number).await?;
         self.0.journal.retire(number);
@@ -156,49 +170,71 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what is on disk when memory is short.
+    /// What may be lent before what is on disk is forgotten.
+    fn memory_bytes_max(&self) -> usize {
+        let budget = self.0.lane.pool().stats().budget_bytes / FORGET_SHARE;
+        budget.min(self.0.upkeep_rules.memory_bytes_max)
+    }
+
+    fn is_short(&self) -> bool {
+        self.memory_bytes_max() <= self.0.lane.pool().stats().lent_bytes
+    }
+
+    /// Forgets the older part of what is on disk when memory is short.
     fn forget_if_short(&self, shared: &Shared, base: Offset) {
-        let stats = self.0.lane.pool().stats();
-        if stats.lent_bytes < stats.budget_bytes / FORGET_SHARE {
-            return;
-        }
-        if let Some(segment) = shared.borrow_mut().segment_mut(base) {
-            forget(segment);
+        if self.is_short()
+            && let Some(segment) = shared.borrow_mut().segment_mut(base)
+        {
+            forget(segment, false);
         }
     }
 
-    /// Gives memory back: first of what is on disk, then by writing out the largest tails.
+    /// Gives memory back: writes out the largest tails when they take too much of it, then forgets
+    /// what is on disk, oldest first, so that readers near the end still find it.
     pub(super) async fn relieve_memory(&self) -> Result<(), Errno> {
-        let short = || {
-            let stats = self.0.lane.pool().stats();
-            stats.budget_bytes / FORGET_SHARE <= stats.lent_bytes
-        };
-        if !short() {
+        if !self.is_short() {
             return Ok(());
         }
-        let mut largest = Vec::new();
-        for shared in self.partitions() {
-            shared.borrow_mut().segments.iter_mut().for_each(forget);
-            largest.push((dirty(&shared), shared));
-            self.0.lane.spend(BLOCK_BYTES).await;
-        }
-        largest.sort_by_key(|it| std::cmp::Reverse(it.0));
-        for (bytes, shared) in largest {
-            if !short() || bytes < self.0.upkeep_rules.segment_write_bytes_min {
-                break;
+        let partitions = self.partitions();
+        let most = self.memory_bytes_max() as u64;
+        let mut left: u64 = partitions.iter().map(dirty).sum();
+        if most / DIRTY_SHARE.0 < left {
+            let mut largest: Vec<_> = partitions.iter().map(|it| (dirty(it), it)).collect();
+            largest.sort_by_key(|it| std::cmp::Reverse(it.0));
+            for (bytes, shared) in largest {
+                let enough = left <= most / DIRTY_SHARE.1;
+                if enough || bytes < self.0.upkeep_rules.segment_write_bytes_min {
+                    break;
+                }
+                self.finish_all(shared).await?;
+                self.write_blocks(shared).await?;
+                left = left.saturating_sub(bytes);
             }
-            self.finish_all(&shared).await?;
-            self.write_blocks(&shared).await?;
+        }
+        for round in 1..=HALVES_MAX {
+            for shared in &partitions {
+                if !self.is_short() {
+                    return Ok(());
+                }
+                let all = round == HALVES_MAX;
+                shared.borrow_mut().segments.iter_mut().for_each(|it| forget(it, all));
+                self.0.lane.spend(BLOCK_BYTES).await;
+            }
         }
         Ok(())
     }
 }
 
-fn forget(segment: &mut super::segment::Segment) {
+/// Forgets what is on disk: all of it, or what lies in the older half of what is here.
+fn forget(segment: &mut super::segment::Segment, all: bool) {
+    let (start, end) = (segment.tail.start(), segment.tail.end());
+    let half = start + (end - start) / 2;
     if segment.finished {
         segment.forget();
-    } else if 0 < segment.flushed {
+    } else if all && 0 < segment.flushed {
         segment.forget_below(segment.flushed);
+    } else if start < half.min(segment.flushed) {
+        segment.forget_below(half.min(segment.flushed));
     }
 }
 

@@ -44,6 +44,9 @@ pub struct UpkeepRules {
     /// Free bytes of the disk below which appends are refused, beside what is dirty. At most a
     /// twentieth of the disk.
     pub space_reserve_bytes: u64,
+    /// Memory in use above which what is on disk is forgotten, oldest first. At most half of the
+    /// lane's memory.
+    pub memory_bytes_max: usize,
     /// `producer.id.expiration.ms`.
     pub producer_expiry_ms: i64,
 }
@@ -54,6 +57,7 @@ impl Default for UpkeepRules {
             segment_write_bytes_min: 16 * 1024,
             open_files_max: 512,
             space_reserve_bytes: 64 << 20,
+            memory_bytes_max: usize::MAX,
             producer_expiry_ms: 86_400_000,
         }
     }

@@ -33,10 +33,17 @@ pub(crate) fn partition(topic: u8, index: i32) -> TopicPartition {
 
 /// Starts a log on a process of one lane.
 pub(crate) async fn start(lane: &Lane, config: &LogConfig) -> Result<(Store, Found), OpenError> {
+    start_counting(lane, config, &Metrics::default()).await
+}
+
+pub(crate) async fn start_counting(
+    lane: &Lane,
+    config: &LogConfig,
+    metrics: &Metrics,
+) -> Result<(Store, Found), OpenError> {
     let mut found = recover(lane, &config.data, 1, config.broken).await?;
     let mine = share_out(&mut found, 1, |_| 0).remove(0);
-    let metrics = Metrics::default();
-    let ready = Store::open(lane, config, found.generation, mine, &metrics).await?;
+    let ready = Store::open(lane, config, found.generation, mine, metrics).await?;
     adopt(lane, config, found.generation, 1, &found.notices).await?;
     Ok((ready.start(), found))
 }

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use corelane_core::ids::Offset;
+use corelane_core::metrics::Metrics;
 use corelane_core::ring::sim::{Cut, Faults, World};
 use corelane_core::time::Nanos;
+use corelane_storage::log::store::AppendError;
 
 use crate::harness::{
-    append, batch, batch_of, begin, config, partition, read_all, rules, run, start,
+    append, batch, batch_of, begin, config, partition, read_all, rules, run, start, start_counting,
 };
 
 #[test]
@@ -46,6 +48,61 @@ fn what_was_appended_is_there_after_a_kill() {
                 );
                 let all = read_all(&store, &of).await;
                 before.borrow_mut()[index as usize] = all;
+            }
+        });
+    }
+}
+
+/// Batches come while files are retired, so that what is dirty is mostly in later files.
+#[test]
+fn a_retired_file_carries_only_its_own_bytes_and_memory_keeps_to_its_limit() {
+    const MEMORY_BYTES: usize = 600_000;
+    let mut world = World::new(5, Faults::none());
+    let node = world.node(1);
+    let before = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&before);
+    run(&mut world, node, |lane| async move {
+        let metrics = Metrics::default();
+        let mut config = config();
+        config.upkeep.memory_bytes_max = MEMORY_BYTES;
+        let (store, _) = start_counting(&lane, &config, &metrics).await.expect("starts");
+        let mut most = 0;
+        for index in 0..3 {
+            store.create(partition(1, index), "orders", rules(1 << 30)).expect("created");
+        }
+        for tag in 0..1200 {
+            let of = partition(1, (tag % 3) as i32);
+            let mut batch = batch(tag, 3, 3000);
+            while let Err(error) = store.append(&of, &mut batch, false) {
+                assert_eq!(error, AppendError::Overloaded);
+                lane.sleep(Nanos::micros(100)).await;
+            }
+            lane.sleep(Nanos::micros(50)).await;
+            most = most.max(lane.pool().stats().lent_bytes);
+        }
+        store.durable(store.journal().latest()).await.expect("durable");
+        let count = |name: &'static str| metrics.counter(name).get();
+        let (appended, carried) = (count("log.bytes"), count("log.carried_bytes"));
+        assert!(4 < count("journal.files_retired"), "{}", count("journal.files_retired"));
+        assert!(carried * 20 < appended, "{carried} of {appended} bytes");
+        // Memory is given back in whole chunks, and the journal's frames come on top.
+        assert!(most < MEMORY_BYTES + (10 << 18), "{most}");
+        for index in 0..3 {
+            let all = read_all(&store, &partition(1, index)).await;
+            kept.borrow_mut().push(all);
+        }
+    });
+    for cut in [Cut::KeepAll, Cut::KeepNone, Cut::Random] {
+        let before = Rc::clone(&before);
+        let mut again = World::new(6, Faults::none());
+        let mut disk = world.disk(node);
+        disk = disk.cut(cut, 7);
+        let node = again.node_with_disk(1, disk);
+        run(&mut again, node, |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            for index in 0..3 {
+                let all = read_all(&store, &partition(1, index)).await;
+                assert_eq!(all, before.borrow()[index as usize]);
             }
         });
     }
