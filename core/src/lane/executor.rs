@@ -108,6 +108,11 @@ impl Executor {
     /// One turn. Sleeps in the ring only when no task is ready.
     pub fn step(&mut self) -> Step {
         self.run_ready();
+        self.meet_the_kernel()
+    }
+
+    /// The second half of a turn: hands over what was asked for and takes what has come.
+    fn meet_the_kernel(&mut self) -> Step {
         self.ring_bells();
         self.enter();
         self.give_out();
@@ -130,10 +135,12 @@ impl Executor {
         let put = Rc::clone(&result);
         self.lane.spawn("main", Importance::Serving, async move { put.set(Some(work.await)) });
         loop {
-            self.step();
+            self.run_ready();
+            // Before the ring sleeps: when the work is done, nothing may ever come.
             if let Some(result) = result.take() {
                 return result;
             }
+            self.meet_the_kernel();
         }
     }
 

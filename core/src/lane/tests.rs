@@ -22,6 +22,7 @@ struct Paper {
     cancelled: Vec<Ticket>,
     /// Tickets to give before new ones.
     reuse: Vec<u32>,
+    turns: usize,
 }
 
 struct PaperRing(Rc<RefCell<Paper>>, Pool);
@@ -46,6 +47,7 @@ impl Ring for PaperRing {
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completion>) {
         let mut paper = self.0.borrow_mut();
+        paper.turns += 1;
         completed.extend(paper.due.drain(..));
         if let (Wait::Until(Some(at)), true) = (wait, completed.is_empty()) {
             paper.now = paper.now.max(at.0);
@@ -131,6 +133,17 @@ fn sleepers_wake_in_the_order_of_their_times() {
         lane.sleep(Nanos::millis(40)).await;
     });
     assert_eq!(told.story(), "gave-up 10@10 20@20 30@30");
+}
+
+#[test]
+fn work_that_is_done_is_not_slept_upon() {
+    let (mut executor, paper) = lane_on_paper(1);
+    assert_eq!(executor.block_on(async { 7 }), 7);
+    assert_eq!(
+        paper.borrow().turns,
+        0,
+        "a ring that sleeps until something comes would sleep for ever"
+    );
 }
 
 #[test]
