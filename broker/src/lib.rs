@@ -12,3 +12,4 @@ pub mod start;
 #[cfg(test)]
 mod testing;
 pub mod topics;
+pub mod tune;

@@ -3,7 +3,7 @@
 use corelane_broker::config::args::{self, Command, StartArgs};
 use corelane_broker::config::{host, load, print};
 use corelane_broker::exit::Exit;
-use corelane_broker::start;
+use corelane_broker::{start, tune};
 use std::io::Write as _;
 
 fn main() -> Exit {
@@ -12,6 +12,7 @@ fn main() -> Exit {
         Ok(Command::Version) => say(concat!("corelane ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Start(args)) if args.print_defaults => say(&print::defaults()),
         Ok(Command::Start(args)) => configured(args),
+        Ok(Command::Tune(args)) => tune::tune(&args),
         Err(error) => {
             eprintln!("corelane: {error}\nTry corelane --help.");
             Exit::Usage

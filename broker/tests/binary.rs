@@ -57,6 +57,27 @@ fn a_good_configuration_is_told_and_ends_with_zero() {
 }
 
 #[test]
+fn tune_tells_about_a_host_and_leaves_a_container_alone() {
+    let output = corelane(&["tune", "--seconds", "0", "--data", "/"], &[]);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    match output.status.code() {
+        Some(0) => {
+            assert!(out.contains("open files: "), "{out}");
+            assert!(out.contains("file system: "), "{out}");
+            assert!(!out.contains("changed /"), "nothing is changed unless told to: {out}");
+        }
+        Some(3) => {
+            assert!(err.starts_with("corelane: this is a container ("), "{err}");
+            assert_eq!(out, "");
+        }
+        other => panic!("ended with {other:?}: {err}"),
+    }
+    let output = corelane(&["tune", "--data", "/proc", "--seconds", "1"], &[]);
+    assert_eq!(output.status.code(), Some(3), "nothing can be measured there: {output:?}");
+}
+
+#[test]
 fn warnings_go_beside_the_answer() {
     let output = corelane(&["--check-config"], &[("CORELANE_LANE", "5")]);
     assert_eq!(output.status.code(), Some(0));

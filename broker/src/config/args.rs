@@ -10,6 +10,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Start(StartArgs),
+    Tune(TuneArgs),
     Help,
     Version,
 }
@@ -27,6 +28,16 @@ pub struct StartArgs {
     pub print_defaults: bool,
 }
 
+/// The flags of `corelane tune`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TuneArgs {
+    pub data: String,
+    /// Change what can be changed, instead of only telling.
+    pub apply: bool,
+    /// How long the data disk is measured.
+    pub seconds: u64,
+}
+
 /// A command line that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UsageError {
@@ -36,6 +47,7 @@ pub enum UsageError {
     UnwantedValue { flag: &'static str, value: String },
     Twice { flag: &'static str },
     NotAPair { given: String },
+    NotANumber { flag: &'static str, given: String },
     NotText { argument: String },
 }
 
@@ -56,6 +68,12 @@ impl fmt::Display for UsageError {
             }
             Self::Twice { flag } => write!(f, "{flag} is given twice"),
             Self::NotAPair { given } => write!(f, "--set needs key=value, and {given} is not that"),
+            Self::NotANumber { flag, given } => {
+                write!(
+                    f,
+                    "{flag} needs a number of seconds, at most {TUNE_SECONDS_MAX}, and {given} is not that"
+                )
+            }
             Self::NotText { argument } => write!(f, "{argument} is not valid UTF-8"),
         }
     }
@@ -72,12 +90,19 @@ const FLAGS: &[&str] = &[
     "--help",
     "--version",
 ];
-const COMMANDS: &[&str] = &["start", "help", "version"];
+const TUNE_FLAGS: &[&str] = &["--data", "--apply", "--seconds", "--help"];
+const COMMANDS: &[&str] = &["start", "tune", "help", "version"];
+
+/// Where everything is kept when nobody says.
+const DATA: &str = "corelane-data";
+const TUNE_SECONDS: u64 = 10;
+const TUNE_SECONDS_MAX: u64 = 3_600;
 
 pub const HELP: &str = "\
 corelane: an event streaming broker that speaks Kafka's protocol
 
 Usage: corelane [start] [FLAGS]
+       corelane tune [--data DIR] [--seconds N] [--apply]
 
   --config FILE       read settings from FILE (TOML, or Kafka's .properties)
   --data DIR          keep everything in DIR (default: corelane-data)
@@ -91,6 +116,10 @@ Usage: corelane [start] [FLAGS]
 
 A flag beats --set, --set beats the environment, the environment beats the file. In the
 environment num.partitions is CORELANE_NUM_PARTITIONS, and corelane.lanes is CORELANE_LANES.
+
+corelane tune looks at this host, says what it found and what would be better for a broker, and
+asks the data disk for N seconds (default: 10, 0 for not at all) how long a flush takes. With
+--apply it changes what it can, until the next start of the machine.
 
 Exit codes: 0 stopped cleanly, 1 failed, 2 usage or configuration, 3 this host cannot run it,
 4 an address is in use, 5 the data directory is locked, newer or damaged, 6 the data directory
@@ -117,6 +146,10 @@ where
     match words.peek().map(String::as_str) {
         Some("start") => {
             words.next();
+        }
+        Some("tune") => {
+            words.next();
+            return parse_tune(words);
         }
         Some("help") => return Ok(Command::Help),
         Some("version") => return Ok(Command::Version),
@@ -176,6 +209,47 @@ where
     Ok(Command::Start(args))
 }
 
+fn parse_tune(words: impl Iterator<Item = String>) -> Result<Command, UsageError> {
+    let (mut data, mut seconds, mut apply) = (None, None, false);
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let (name, attached) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let name = if name == "-h" { "--help" } else { name };
+        let Some(flag) = TUNE_FLAGS.iter().copied().find(|it| *it == name) else {
+            let nearest = nearest(name, TUNE_FLAGS.iter().copied());
+            return Err(UsageError::UnknownFlag { flag: name.to_owned(), nearest });
+        };
+        let mut value = |wants| {
+            let value = attached.clone().or_else(|| words.next_if(|it| !it.starts_with("--")));
+            value.ok_or(UsageError::NoValue { flag, wants })
+        };
+        match flag {
+            "--data" => once(&mut data, flag, value("a directory")?)?,
+            "--seconds" => once(&mut seconds, flag, value("a number")?)?,
+            _ => {
+                if let Some(value) = attached {
+                    return Err(UsageError::UnwantedValue { flag, value });
+                }
+                if flag == "--help" {
+                    return Ok(Command::Help);
+                }
+                apply = true;
+            }
+        }
+    }
+    let seconds = match seconds {
+        None => TUNE_SECONDS,
+        Some(given) => match given.parse() {
+            Ok(seconds) if seconds <= TUNE_SECONDS_MAX => seconds,
+            _ => return Err(UsageError::NotANumber { flag: "--seconds", given }),
+        },
+    };
+    Ok(Command::Tune(TuneArgs { data: data.unwrap_or_else(|| DATA.to_owned()), apply, seconds }))
+}
+
 fn unknown_command(word: &str) -> UsageError {
     UsageError::UnknownCommand {
         word: word.to_owned(),
@@ -228,6 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn tune_has_flags_of_its_own() {
+        let tune = |data: &str, apply, seconds| {
+            Ok(Command::Tune(TuneArgs { data: data.into(), apply, seconds }))
+        };
+        assert_eq!(parsed("tune"), tune("corelane-data", false, 10));
+        assert_eq!(parsed("tune --data=/d --seconds 0 --apply"), tune("/d", true, 0));
+        refused("tune --aply", "there is no flag --aply; did you mean --apply?");
+        let said = "--seconds needs a number of seconds, at most 3600, and ten is not that";
+        refused("tune --seconds ten", said);
+        refused("tune --apply=no", "--apply takes no value, and no was given");
+        refused("tune more", "there is no flag more");
+    }
+
+    #[test]
     fn help_and_version_have_several_names() {
         for line in ["--help", "-h", "help", "start --help"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
@@ -253,7 +341,7 @@ mod tests {
 
     #[test]
     fn help_names_every_flag() {
-        for flag in FLAGS {
+        for flag in FLAGS.iter().chain(TUNE_FLAGS) {
             assert!(HELP.contains(flag), "{flag}");
         }
     }

@@ -88,6 +88,7 @@ const DOORS: &[Door] = &[
             "core/src/ring/",
             "net/gen/",
             "broker/src/config/host.rs",
+            "broker/src/tune/",
             "net/tests/",
             "broker/tests/",
             "perf/",
