@@ -210,7 +210,7 @@ pub const APIS: &[Api] = &[
 /// The answer to ApiVersions: every offered key that brokers answer. Features are the caller's
 /// to add.
 #[must_use]
-pub fn api_versions() -> ApiVersionsResponse<'static> {
+pub fn api_versions<'a>() -> ApiVersionsResponse<'a> {
     let keys = APIS.iter().filter(|it| it.key.facts().broker);
     let ranges = keys.filter_map(|it| Some((it.key.code(), it.announced()?)));
     let api_keys = ranges.map(|(api_key, it)| ApiVersion {

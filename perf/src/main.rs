@@ -4,6 +4,7 @@
 //! here is the same for all: runs interleaved, so that a machine that slows down slows down everyone;
 //! a table for people, JSON lines for machines.
 
+mod allocations;
 mod commit;
 mod door;
 mod echo;
@@ -15,6 +16,7 @@ mod plan;
 mod report;
 mod subject;
 mod sys;
+mod wire;
 
 use core_affinity::CoreId;
 use plan::Plan;
@@ -54,6 +56,13 @@ const SCALES: &[Scale] = &[
         subjects: echo::SUBJECTS,
         cases: echo::IDLE_CASES,
         weigh: echo::weigh_idle,
+    },
+    Scale {
+        name: "wire",
+        about: "a request's frame in, its answer's frame out: CPU, allocations",
+        subjects: wire::SUBJECTS,
+        cases: wire::CASES,
+        weigh: wire::weigh,
     },
     Scale {
         name: "fixed",

@@ -69,6 +69,15 @@ fn a_commit_can_be_weighed() {
 }
 
 #[test]
+fn the_wire_can_be_weighed() {
+    check(
+        "wire",
+        &["ours", "kafka-protocol"],
+        &["cpu_ns_per_op", "allocations_per_op", "allocated_bytes_per_op"],
+    );
+}
+
+#[test]
 fn silence_can_be_weighed() {
     check("idle", &["lane", "epoll", "glommio"], &["cpu_pct", "bytes_per_conn"]);
 }

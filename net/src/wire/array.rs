@@ -6,7 +6,7 @@
 //! peer. An array that is built to be written holds a vector or borrows a slice.
 
 use super::{DecodeError, EncodeError, Reader, Uuid, Wire, Writer};
-use std::fmt;
+use std::{fmt, ops::Range};
 
 #[derive(Clone)]
 pub struct Array<'a, T>(Repr<'a, T>);
@@ -16,6 +16,7 @@ enum Repr<'a, T> {
     Wire { reader: Reader<'a>, count: usize },
     Slice(&'a [T]),
     Vec(Vec<T>),
+    Made { from: usize, to: usize, make: &'a dyn Fn(usize) -> T },
 }
 
 impl<'a, T> Array<'a, T> {
@@ -23,6 +24,13 @@ impl<'a, T> Array<'a, T> {
     #[must_use]
     pub const fn empty() -> Self {
         Self(Repr::Slice(&[]))
+    }
+
+    /// Elements that do not exist yet: each is made from its number while the array is written or
+    /// walked, and nothing is allocated for all of them. `make` gives the same for the same number.
+    #[must_use]
+    pub const fn made(numbers: Range<usize>, make: &'a dyn Fn(usize) -> T) -> Self {
+        Self(Repr::Made { from: numbers.start, to: numbers.end, make })
     }
 
     pub(super) fn from_wire(reader: Reader<'a>, count: usize) -> Self {
@@ -35,6 +43,7 @@ impl<'a, T> Array<'a, T> {
             Repr::Wire { count, .. } => *count,
             Repr::Slice(items) => items.len(),
             Repr::Vec(items) => items.len(),
+            Repr::Made { from, to, .. } => to - from,
         }
     }
 
@@ -52,6 +61,9 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
             Repr::Wire { reader, count } => Iter(Source::Wire { reader: *reader, left: *count }),
             Repr::Slice(items) => Iter(Source::Items(items.iter())),
             Repr::Vec(items) => Iter(Source::Items(items.iter())),
+            Repr::Made { from, to, make } => {
+                Iter(Source::Made { numbers: *from..*to, make: *make })
+            }
         }
     }
 
@@ -65,6 +77,7 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
             Repr::Wire { .. } => self.iter().try_for_each(|it| it.write(writer)),
             Repr::Slice(items) => items.iter().try_for_each(|it| it.write(writer)),
             Repr::Vec(items) => items.iter().try_for_each(|it| it.write(writer)),
+            Repr::Made { from, to, make } => (*from..*to).try_for_each(|it| make(it).write(writer)),
         }
     }
 }
@@ -140,6 +153,7 @@ pub struct Iter<'x, 'a, T>(Source<'x, 'a, T>);
 enum Source<'x, 'a, T> {
     Wire { reader: Reader<'a>, left: usize },
     Items(std::slice::Iter<'x, T>),
+    Made { numbers: Range<usize>, make: &'a dyn Fn(usize) -> T },
 }
 
 impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
@@ -155,6 +169,7 @@ impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
                 )
             }
             Source::Items(items) => items.next().cloned(),
+            Source::Made { numbers, make } => numbers.next().map(make),
         }
     }
 
@@ -162,6 +177,7 @@ impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
         let left = match &self.0 {
             Source::Wire { left, .. } => *left,
             Source::Items(items) => items.len(),
+            Source::Made { numbers, .. } => numbers.len(),
         };
         (left, Some(left))
     }

@@ -15,7 +15,7 @@ use corelane_net::{
             TopicProduceData, TopicProduceResponse,
         },
     },
-    wire::{Message, Records, Request, Splice, Uuid, Writer, range_of},
+    wire::{Array, Message, Records, Request, Splice, Uuid, Writer, range_of},
 };
 
 fn frame_of<'a, R: Request<'a>>(version: i16, request: &R) -> Vec<u8> {
@@ -45,7 +45,7 @@ fn a_produce_request_is_read_and_answered_without_allocation() {
             ..Default::default()
         };
         let bytes = frame_of(version, &request);
-        let (mut places, mut answers) = (Vec::with_capacity(40), Vec::with_capacity(40));
+        let (mut places, mut indexes) = (Vec::with_capacity(40), Vec::with_capacity(40));
         let mut out = Vec::with_capacity(4096);
         let ((), requested) = requested_by(|| {
             let Ok(Incoming::Request { head, body }) = frame::open(&bytes) else { panic!() };
@@ -54,15 +54,14 @@ fn a_produce_request_is_read_and_answered_without_allocation() {
                 for partition in &topic.partition_data {
                     let records = partition.records.unwrap_or_default();
                     places.push(range_of(&bytes, records.bytes()));
-                    let index = partition.index;
-                    answers.push(PartitionProduceResponse { index, ..Default::default() });
+                    indexes.push(partition.index);
                 }
             }
-            let topics = [("one", &answers[..20]), ("two", &answers[20..])];
-            let topics = topics.map(|(name, answers)| TopicProduceResponse {
-                name,
-                partition_responses: answers.into(),
-                ..Default::default()
+            let answer =
+                |at: usize| PartitionProduceResponse { index: indexes[at], ..Default::default() };
+            let topics = [("one", 0..20), ("two", 20..40)].map(|(name, numbers)| {
+                let partition_responses = Array::made(numbers, &answer);
+                TopicProduceResponse { name, partition_responses, ..Default::default() }
             });
             let answer = ProduceResponse { responses: (&topics).into(), ..Default::default() };
             let writer = &mut Writer::copying(&mut out);
@@ -77,6 +76,39 @@ fn a_produce_request_is_read_and_answered_without_allocation() {
             answer.responses.iter().map(|it| it.partition_responses.len()).sum::<usize>(),
             40
         );
+    }
+}
+
+#[test]
+fn an_answer_made_while_it_is_written_is_the_one_that_was_gathered_before() {
+    let partition = |at: usize| PartitionProduceResponse {
+        index: i32::try_from(at).unwrap(),
+        base_offset: 1 << at,
+        ..Default::default()
+    };
+    // Topics share the numbers of all partitions.
+    let parts = [0..3, 3..3, 3..9];
+    let made = |at: usize| TopicProduceResponse {
+        name: ["one", "none", "two"][at],
+        partition_responses: Array::made(parts[at].clone(), &partition),
+        ..Default::default()
+    };
+    let gathered = |at: usize| TopicProduceResponse {
+        partition_responses: parts[at].clone().map(partition).collect(),
+        ..made(at)
+    };
+    let made = ProduceResponse { responses: Array::made(0..3, &made), ..Default::default() };
+    let gathered =
+        ProduceResponse { responses: (0..3).map(gathered).collect(), ..Default::default() };
+    assert_eq!(made, gathered);
+    assert_eq!(made.responses.iter().map(|it| it.partition_responses.len()).sum::<usize>(), 9);
+    for version in 3..=11 {
+        let mut out = Vec::with_capacity(1024);
+        let (wrote, requested) = requested_by(|| made.encode(version, &mut out));
+        assert_eq!((wrote, requested.times), (Ok(()), 0), "version {version}");
+        let mut expected = Vec::new();
+        gathered.encode(version, &mut expected).unwrap();
+        assert_eq!(out, expected, "version {version}");
     }
 }
 

@@ -1,0 +1,92 @@
+//! `wire`: what it costs to read a request and to write its answer, without a socket or a log.
+//!
+//! One operation is a whole frame in and a whole frame out: header and request are decoded, every
+//! partition or topic in it is looked at, the answer is built and written. Both subjects are given
+//! the same frames and must write the same bytes, which is checked before anything is measured.
+//! What is in the batches is nobody's business here: it costs the same whoever reads the request.
+//!
+//! Records of a fetch stay outside in `ours`, as they do in the broker; `kafka-protocol` has no way but
+//! to copy them. The case without records is without that difference.
+
+mod case;
+mod ours;
+mod theirs;
+
+use crate::allocations::requested;
+use crate::meter::Stretch;
+use crate::plan::{Plan, server_core};
+use crate::report::Reading;
+use crate::sys::process_cpu;
+use case::Case;
+use std::io;
+use std::time::{Duration, Instant};
+
+pub(crate) const SUBJECTS: &[&str] = &["ours", "kafka-protocol"];
+pub(crate) const CASES: &[&str] = &[
+    "produce, 1 partition, 1 KiB",
+    "produce, 10 partitions, 16 KiB",
+    "produce, 10000 partitions, 1 KiB",
+    "fetch, 1 partition, 16 KiB",
+    "fetch, 10 partitions, 16 KiB",
+    "fetch, 10000 partitions, 0 B",
+    "metadata, 1 topic, 3 partitions",
+    "metadata, 10 topics, 3 partitions",
+    "metadata, 1000 topics, 10 partitions",
+];
+
+/// The clock is asked about this often.
+const LOOK: Duration = Duration::from_millis(1);
+
+pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Reading>> {
+    core_affinity::set_for_current(server_core());
+    let case = Case::parse(case);
+    let frame = case.frame();
+    let same = ours::once(&case, &frame) == theirs::once(&case, &frame);
+    if !same {
+        return Err(io::Error::other("the two do not answer alike"));
+    }
+    let stretch = Stretch { measured: plan.measured };
+    match subject {
+        "ours" => {
+            let mut desk = ours::Desk::new(&case);
+            measure(stretch, || desk.serve(&case, &frame))
+        }
+        "kafka-protocol" => {
+            let mut desk = theirs::Desk::new(&case);
+            let frame = bytes::Bytes::from(frame);
+            measure(stretch, || desk.serve(&case, &frame))
+        }
+        other => Err(io::Error::other(format!("no subject is called {other}"))),
+    }
+}
+
+/// `serve` answers one request and returns how many bytes it wrote.
+fn measure(stretch: Stretch, mut serve: impl FnMut() -> usize) -> io::Result<Vec<Reading>> {
+    let mut warm = 0;
+    let began = Instant::now();
+    while warm == 0 || began.elapsed() < stretch.warm_up() {
+        serve();
+        warm += 1;
+    }
+    let each = began.elapsed() / warm;
+    let at_once = (LOOK.as_nanos() / each.as_nanos().max(1)).max(1);
+
+    let (cpu, asked, began) = (process_cpu()?, requested(), Instant::now());
+    let (mut served, mut wrote) = (0_u64, 0);
+    while served == 0 || began.elapsed() < stretch.measured {
+        for _ in 0..at_once {
+            wrote = std::hint::black_box(serve());
+            served += 1;
+        }
+    }
+    let (cpu, after) = (process_cpu()?.saturating_sub(cpu), requested());
+    assert!(0 < wrote, "an answer has bytes");
+    #[expect(clippy::cast_precision_loss, reason = "figures for people, of three digits")]
+    let count = |it: u64| it as f64;
+    let per = |amount: u64| count(amount) / count(served);
+    Ok(vec![
+        Reading::new("cpu_ns_per_op", cpu.as_secs_f64() * 1e9 / count(served)),
+        Reading::new("allocations_per_op", per(after.times - asked.times)),
+        Reading::new("allocated_bytes_per_op", per(after.bytes - asked.bytes)),
+    ])
+}
