@@ -1,0 +1,25 @@
+//! The load generator: any broker that speaks Kafka's protocol under a load that is written down.
+//!
+//! It shares with the broker the codec of the wire and the codecs of batches, and nothing of what
+//! carries them: threads, sockets and tasks are glommio's. A [`workload`] says what is to be run;
+//! [`run`] leads through its phases; producers and consumers live on [`threads`]; the [`report`] is
+//! what remains.
+
+mod batch;
+mod bell;
+mod cluster;
+mod consumer;
+mod control;
+mod group;
+mod host;
+mod keys;
+mod link;
+pub(crate) mod options;
+mod producer;
+mod report;
+pub(crate) mod run;
+mod section;
+mod stats;
+mod threads;
+mod verify;
+mod workload;

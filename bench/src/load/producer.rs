@@ -1,0 +1,556 @@
+//! One producer: records when they are due, batches as they fill or linger, requests as places in
+//! flight come free.
+//!
+//! The schedule is fixed before the run: the n-th record is due at its time, whatever happened to
+//! those before it. A producer that could not keep up makes up for it as soon as it can, and the
+//! latency of what it makes late counts from when it was due. So records are not made one by one:
+//! the producer sleeps until something has to be *sent*, and then makes all that were due.
+
+use super::batch::{Filling, Name, Stamp};
+use super::bell::Bell;
+use super::cluster::Cluster;
+use super::control::{Control, UNDECIDED, get, nanos};
+use super::keys::{Chooser, KEY_BYTES};
+use super::link::{Answer, Asked, Link, LinkError, Receiver, Sender, refuse};
+use super::stats::{Stats, Window};
+use super::verify::Sent;
+use super::workload::{Rate, Workload};
+use corelane_net::api::ApiKey;
+use corelane_net::messages::init_producer_id::InitProducerIdRequest;
+use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use corelane_net::wire::Records;
+use corelane_storage::compress::Compressor;
+use futures_lite::future;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long the broker may take to answer what is under way when the load ends.
+const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+/// How long a producer sleeps at most: it looks at the phase then.
+const LOOK_UP: Duration = Duration::from_millis(100);
+/// Records made before something else may run.
+const RECORDS_AT_ONCE: usize = 4_096;
+/// What a producer without a schedule makes in advance, at least.
+const AHEAD_BYTES_MIN: usize = 1 << 20;
+/// Batches kept for their memory.
+const SPARE_MAX: usize = 64;
+
+/// What all producers of a thread have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) stats: Rc<RefCell<Stats>>,
+    pub(crate) values: Rc<Vec<Vec<u8>>>,
+}
+
+pub(crate) struct Producer {
+    common: Common,
+    id: u32,
+    topic: u32,
+    chooser: Chooser,
+    parts: Vec<Part>,
+    links: Vec<Out>,
+    shared: Rc<Shared>,
+    name: Option<(i64, i16)>,
+    compressor: Compressor,
+    scratch: Vec<u8>,
+    /// Records made since the schedule began.
+    made: u64,
+    schedule: Schedule,
+    buffered: usize,
+}
+
+/// What the producer and those who take its answers both touch.
+#[derive(Default)]
+struct Shared {
+    bell: Bell,
+    spare: RefCell<Vec<Filling>>,
+    failed: RefCell<Vec<(u32, u64, u64)>>,
+    broken: RefCell<Option<LinkError>>,
+    in_flight: Cell<usize>,
+}
+
+/// A partition of the topic.
+struct Part {
+    link: usize,
+    open: Option<Filling>,
+    full: VecDeque<Filling>,
+    /// The number of the next record.
+    next: u64,
+    sequence: i32,
+    /// Whether it waits in its link's queue.
+    queued: bool,
+}
+
+/// The connection to one broker.
+struct Out {
+    sender: Sender,
+    flight: Rc<RefCell<VecDeque<Request>>>,
+    waiting: VecDeque<u32>,
+    full: usize,
+    /// When the first record of each open batch was due, and where it is; in order. Those that were
+    /// sent since are passed over.
+    lingering: VecDeque<(u64, u32, u64)>,
+}
+
+/// A request under way.
+struct Request {
+    asked: Asked,
+    batches: Vec<(u32, Filling)>,
+}
+
+/// When records are due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Schedule {
+    /// As fast as it goes.
+    None,
+    /// The n-th at `start + n * step`.
+    Every { start: u64, step: f64 },
+}
+
+impl Schedule {
+    fn due(self, n: u64) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Every { start, step } => Some(start + (n as f64 * step) as u64),
+        }
+    }
+}
+
+impl Producer {
+    /// Connects.
+    pub(crate) async fn open(common: Common, id: u32) -> Result<Self, LinkError> {
+        let workload = Arc::clone(&common.workload);
+        let topic = id % workload.topics;
+        let mut links: Vec<Out> = Vec::new();
+        let mut places = vec![None; common.cluster.nodes.len()];
+        let mut parts = Vec::new();
+        let mut name = None;
+        let shared = Rc::new(Shared::default());
+        let cluster = Arc::clone(&common.cluster);
+        for leader in &cluster.topics[topic as usize].leaders {
+            let link = match places[*leader] {
+                Some(link) => link,
+                None => {
+                    let mut link = Link::open(cluster.nodes[*leader]).await?;
+                    if workload.own.idempotent && name.is_none() {
+                        name = Some(ask_name(&mut link).await?);
+                    }
+                    let flight = Rc::new(RefCell::new(VecDeque::new()));
+                    listen(&common, &shared, &flight, topic, link.receiver);
+                    links.push(Out {
+                        sender: link.sender,
+                        flight,
+                        waiting: VecDeque::new(),
+                        full: 0,
+                        lingering: VecDeque::new(),
+                    });
+                    places[*leader] = Some(links.len() - 1);
+                    links.len() - 1
+                }
+            };
+            let full = VecDeque::new();
+            parts.push(Part { link, open: None, full, next: 0, sequence: 0, queued: false });
+        }
+        Ok(Self {
+            chooser: Chooser::new(&workload.keys, workload.partitions, id),
+            common,
+            id,
+            topic,
+            parts,
+            links,
+            shared,
+            name,
+            compressor: Compressor::new(),
+            scratch: Vec::new(),
+            made: 0,
+            schedule: Schedule::None,
+            buffered: 0,
+        })
+    }
+
+    /// Sends until the load ends, and waits for the last answers.
+    pub(crate) async fn run(mut self) -> Result<Vec<Sent>, LinkError> {
+        let control = Arc::clone(&self.common.control);
+        while control.now() < get(&control.start) {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let mut full_speed = None;
+        loop {
+            if let Some(broken) = self.shared.broken.take() {
+                return Err(broken);
+            }
+            let now = control.now();
+            let until = get(&control.produce_until);
+            let wanted = control.full_speed.load(Ordering::Relaxed);
+            if full_speed != Some(wanted) {
+                let begun = if full_speed.is_none() { get(&control.start) } else { now };
+                full_speed = Some(wanted);
+                self.reschedule(wanted, begun);
+            }
+            let more = self.make(now, until);
+            let ending = until <= now && !more;
+            let sent = self.send(now, ending).await?;
+            if ending && self.buffered == 0 {
+                break;
+            }
+            if more || sent {
+                // Those who take answers get their turn.
+                future::yield_now().await;
+                continue;
+            }
+            let pause = self.pause(now, until, ending);
+            if pause.is_zero() {
+                future::yield_now().await;
+            } else {
+                self.shared.bell.heard_within(pause).await;
+            }
+        }
+        self.finish().await
+    }
+
+    fn reschedule(&mut self, full_speed: bool, begun: u64) {
+        let workload = &self.common.workload;
+        self.made = 0;
+        self.schedule = match workload.rate {
+            _ if full_speed => Schedule::None,
+            Rate::Max => Schedule::None,
+            Rate::Of(rate) => {
+                // Producers take turns.
+                let every = 1e9 / rate;
+                let all = f64::from(workload.all_producers());
+                let start = begun + (every * f64::from(self.id)) as u64;
+                Schedule::Every { start, step: every * all }
+            }
+        };
+    }
+
+    /// Makes what is due. True when there is more that could have been made.
+    fn make(&mut self, now: u64, until: u64) -> bool {
+        let own = &self.common.workload.own;
+        let ahead = AHEAD_BYTES_MIN.max(2 * own.request_bytes_max).min(own.buffer_bytes);
+        let room = if self.schedule == Schedule::None { ahead } else { own.buffer_bytes };
+        for _ in 0..RECORDS_AT_ONCE {
+            let due = self.schedule.due(self.made).unwrap_or(now);
+            if now < due || until <= due || room <= self.buffered {
+                return false;
+            }
+            self.push(due);
+        }
+        true
+    }
+
+    fn push(&mut self, due: u64) {
+        let workload = &self.common.workload;
+        let choice = self.chooser.choose();
+        let value = &self.common.values[self.made as usize % self.common.values.len()];
+        let key = choice.key.as_ref().map(|it| &it[..]);
+        let size = Filling::record_bytes_max(key.map_or(0, <[u8]>::len), value.len());
+        let part = &mut self.parts[choice.partition as usize];
+        let out = &mut self.links[part.link];
+        let filled = part.open.take_if(|it| workload.own.batch_bytes < it.bytes.len() + size);
+        if let Some(filled) = filled {
+            part.full.push_back(filled);
+            out.full += 1;
+        }
+        let moved = part.open.is_none();
+        let batch = part.open.get_or_insert_with(|| {
+            let mut batch = self.shared.spare.borrow_mut().pop().unwrap_or_else(Filling::new);
+            batch.restart(part.next);
+            batch
+        });
+        if moved {
+            out.lingering.push_back((due, choice.partition, part.next));
+        }
+        let stamp =
+            Stamp { due, producer: self.id, partition: choice.partition, number: part.next };
+        let before = batch.bytes.len();
+        batch.push(stamp, key, value);
+        self.buffered += batch.bytes.len() - before;
+        if !part.queued {
+            part.queued = true;
+            out.waiting.push_back(choice.partition);
+        }
+        // The next record would not fit.
+        let is_full = workload.own.batch_bytes < batch.bytes.len() + size;
+        part.next += 1;
+        self.made += 1;
+        if is_full {
+            let filled = part.open.take().expect("it was there just now");
+            part.full.push_back(filled);
+            out.full += 1;
+            if key.is_none() {
+                self.chooser.move_on();
+            }
+        }
+    }
+
+    /// Sends what may be sent. True when something was.
+    async fn send(&mut self, now: u64, flush: bool) -> Result<bool, LinkError> {
+        let linger = nanos(self.common.workload.own.linger);
+        let mut sent = false;
+        for at in 0..self.links.len() {
+            let lingered = self.lingering_since(at).is_some_and(|due| due + linger <= now);
+            let out = &self.links[at];
+            let ready = 0 < out.full || lingered || (flush && !out.waiting.is_empty());
+            if ready && out.flight.borrow().len() < self.common.workload.own.in_flight {
+                self.send_one(at, now).await?;
+                sent = true;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// When the first record of the oldest open batch of a connection was due.
+    fn lingering_since(&mut self, link: usize) -> Option<u64> {
+        let out = &mut self.links[link];
+        while let Some((due, partition, first)) = out.lingering.front().copied() {
+            let open = &self.parts[partition as usize].open;
+            if open.as_ref().is_some_and(|it| it.first == first) {
+                return Some(due);
+            }
+            out.lingering.pop_front();
+        }
+        None
+    }
+
+    /// One request, with one batch of each partition that has one, as far as they fit.
+    async fn send_one(&mut self, link: usize, now: u64) -> Result<(), LinkError> {
+        let workload = Arc::clone(&self.common.workload);
+        let wall_ms = self.common.control.wall_ms(now);
+        let out = &mut self.links[link];
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..out.waiting.len() {
+            let partition = *out.waiting.front().expect("as many as were counted");
+            let part = &mut self.parts[partition as usize];
+            let batch = part.full.front().or(part.open.as_ref()).expect("it waits with something");
+            if !batches.is_empty() && workload.own.request_bytes_max < bytes + batch.bytes.len() {
+                break;
+            }
+            out.waiting.pop_front();
+            let mut batch = match part.full.pop_front() {
+                Some(batch) => {
+                    out.full -= 1;
+                    batch
+                }
+                None => {
+                    if !workload.keys.are_there() {
+                        self.chooser.move_on();
+                    }
+                    part.open.take().expect("it waits with something")
+                }
+            };
+            part.queued = !part.full.is_empty() || part.open.is_some();
+            if part.queued {
+                out.waiting.push_back(partition);
+            }
+            self.buffered -= batch.bytes.len() - Filling::EMPTY_BYTES;
+            let name = self.name.map(|(id, epoch)| Name { id, epoch, sequence: part.sequence });
+            part.sequence = part.sequence.wrapping_add(batch.due.len() as i32) & i32::MAX;
+            batch.seal(wall_ms, name, workload.own.codec, &mut self.compressor, &mut self.scratch);
+            bytes += batch.bytes.len();
+            batches.push((partition, batch));
+        }
+        let data: Vec<_> = batches
+            .iter()
+            .map(|(partition, batch)| PartitionProduceData {
+                index: *partition as i32,
+                records: Some(Records::Bytes(&batch.bytes)),
+            })
+            .collect();
+        let topic = TopicProduceData {
+            name: &self.common.cluster.topics[self.topic as usize].name,
+            partition_data: (&data).into(),
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            acks: workload.own.acks,
+            timeout_ms: PRODUCE_TIMEOUT_MS,
+            topic_data: [topic].into(),
+            ..Default::default()
+        };
+        let asked = out.sender.prepare(&request)?;
+        drop(data);
+        if workload.own.acks == 0 {
+            out.sender.flush().await?;
+            done(&self.common, &self.shared, batches);
+            return Ok(());
+        }
+        out.flight.borrow_mut().push_back(Request { asked, batches });
+        self.shared.in_flight.set(self.shared.in_flight.get() + 1);
+        out.sender.flush().await
+    }
+
+    /// How long nothing has to be sent.
+    fn pause(&mut self, now: u64, until: u64, ending: bool) -> Duration {
+        let own = &self.common.workload.own;
+        let (linger, in_flight) = (nanos(own.linger), own.in_flight);
+        let batch_records = own.batch_bytes / (self.common.workload.message_bytes + KEY_BYTES);
+        let mut wake = now + nanos(LOOK_UP);
+        let mut free = false;
+        for at in 0..self.links.len() {
+            // A connection with all places taken is woken by an answer.
+            if self.links[at].flight.borrow().len() < in_flight {
+                free = true;
+                if let Some(due) = self.lingering_since(at) {
+                    wake = wake.min(due + linger);
+                }
+            }
+        }
+        if !ending
+            && free
+            && let Some(next) = self.schedule.due(self.made)
+        {
+            // The next record opens a batch that may linger, unless it or one soon after fills one.
+            let soon = self.made + batch_records as u64 / 4;
+            let fills = self.schedule.due(soon).expect("there is a schedule");
+            wake = wake.min((next + linger).min(fills.max(next)));
+        }
+        if until != UNDECIDED && now < until {
+            wake = wake.min(until);
+        }
+        Duration::from_nanos(wake.saturating_sub(now))
+    }
+
+    async fn finish(self) -> Result<Vec<Sent>, LinkError> {
+        let control = Arc::clone(&self.common.control);
+        let give_up = control.now() + nanos(LAST_ANSWERS_WITHIN);
+        while 0 < self.shared.in_flight.get() && control.now() < give_up {
+            self.shared.bell.heard_within(LOOK_UP).await;
+            if let Some(broken) = self.shared.broken.take() {
+                return Err(broken);
+            }
+        }
+        for out in &self.links {
+            for request in out.flight.borrow_mut().drain(..) {
+                failed(&self.common, &self.shared, request.batches);
+            }
+        }
+        let mut failures = self.shared.failed.take();
+        failures.sort_unstable();
+        let sent = self.parts.iter().zip(0..).filter(|(part, _)| 0 < part.next);
+        Ok(sent
+            .map(|(part, partition)| Sent {
+                topic: self.topic,
+                partition,
+                producer: self.id,
+                end: part.next,
+                failed: failures
+                    .iter()
+                    .filter(|it| it.0 == partition)
+                    .map(|it| (it.1, it.2))
+                    .collect(),
+            })
+            .collect())
+    }
+}
+
+async fn ask_name(link: &mut Link) -> Result<(i64, i16), LinkError> {
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    let answer = link.ask(&request).await?;
+    let said = answer.decode::<InitProducerIdRequest<'_>>()?;
+    refuse(ApiKey::InitProducerId, said.error_code, "a producer")?;
+    Ok((said.producer_id, said.producer_epoch))
+}
+
+/// Takes the answers of one connection.
+fn listen(
+    common: &Common,
+    shared: &Rc<Shared>,
+    flight: &Rc<RefCell<VecDeque<Request>>>,
+    topic: u32,
+    mut receiver: Receiver,
+) {
+    let (common, shared, flight) = (common.clone(), Rc::clone(shared), Rc::clone(flight));
+    glommio::spawn_local(async move {
+        loop {
+            let taken = match receiver.frame().await {
+                Ok(frame) => take(&common, &shared, &flight, topic, frame),
+                Err(broken) => Err(broken),
+            };
+            if let Err(broken) = taken {
+                shared.broken.replace(Some(broken));
+                shared.bell.ring();
+                return;
+            }
+            shared.bell.ring();
+        }
+    })
+    .detach();
+}
+
+fn take(
+    common: &Common,
+    shared: &Rc<Shared>,
+    flight: &Rc<RefCell<VecDeque<Request>>>,
+    topic: u32,
+    frame: &[u8],
+) -> Result<(), LinkError> {
+    let Some(mut request) = flight.borrow_mut().pop_front() else { return Err(LinkError::Closed) };
+    shared.in_flight.set(shared.in_flight.get() - 1);
+    let said = Answer::new(request.asked, frame).decode::<ProduceRequest<'_>>()?;
+    let mut refused = Vec::new();
+    for topic in &said.responses {
+        for answer in &topic.partition_responses {
+            if answer.error_code != 0 {
+                refused.push((answer.index, answer.error_code));
+            }
+        }
+    }
+    if !refused.is_empty() {
+        let is_refused =
+            |it: &(u32, Filling)| refused.iter().any(|(index, _)| *index == it.0 as i32);
+        let (bad, good): (Vec<_>, Vec<_>) = request.batches.drain(..).partition(is_refused);
+        let (index, code) = refused[0];
+        let name = &common.cluster.topics[topic as usize].name;
+        let about = format!("{name}, partition {index}");
+        if let Err(why) = refuse(ApiKey::Produce, code, &about) {
+            common.stats.borrow_mut().complain(&why);
+        }
+        failed(common, shared, bad);
+        request.batches = good;
+    }
+    done(common, shared, request.batches);
+    Ok(())
+}
+
+/// These are in the log.
+fn done(common: &Common, shared: &Rc<Shared>, batches: Vec<(u32, Filling)>) {
+    let now = common.control.now();
+    let window = Window::of(&common.control);
+    let mut stats = common.stats.borrow_mut();
+    let mut spare = shared.spare.borrow_mut();
+    let mut records = 0;
+    for (_, batch) in batches {
+        records += batch.due.len() as u64;
+        stats.produced(window, now, &batch.due, batch.payload_bytes);
+        if spare.len() < SPARE_MAX {
+            spare.push(batch);
+        }
+    }
+    common.control.acked.fetch_add(records, Ordering::Relaxed);
+}
+
+/// Nobody knows what became of these.
+fn failed(common: &Common, shared: &Rc<Shared>, batches: Vec<(u32, Filling)>) {
+    let mut failed = shared.failed.borrow_mut();
+    for (partition, batch) in batches {
+        let records = batch.due.len() as u64;
+        failed.push((partition, batch.first, batch.first + records));
+        common.stats.borrow_mut().failed(records);
+    }
+}
