@@ -6,6 +6,7 @@
 
 mod allocations;
 mod commit;
+mod counts;
 mod door;
 mod echo;
 mod meter;
@@ -63,6 +64,13 @@ const SCALES: &[Scale] = &[
         subjects: wire::SUBJECTS,
         cases: wire::CASES,
         weigh: wire::weigh,
+    },
+    Scale {
+        name: "counts",
+        about: "a request through the whole broker: what can be counted of it",
+        subjects: counts::SUBJECTS,
+        cases: counts::CASES,
+        weigh: counts::weigh,
     },
     Scale {
         name: "fixed",
@@ -238,6 +246,7 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
             usize::try_from(number(block)?).map_err(io::Error::other)?,
             Duration::from_nanos(number(nanos)?),
         ),
+        ["broker", data] => counts::be_broker(data),
         ["door", subject, case, path, port, nanos] => door::run(
             core,
             subject,

@@ -130,6 +130,28 @@ pub(crate) fn write_durably(file: &File, bytes: &[u8], position: u64) -> io::Res
     usize::try_from(answer).map_err(|_negative| io::Error::last_os_error())
 }
 
+/// Sends a signal to a process.
+pub(crate) fn send(process: u32, signal: i32) -> io::Result<()> {
+    let process = libc::pid_t::try_from(process).map_err(io::Error::other)?;
+    // SAFETY: takes no pointer.
+    checked(unsafe { libc::kill(process, signal) }).map(drop)
+}
+
+/// Keeps signals from this thread and from those it will start, until somebody takes them.
+pub(crate) fn block_signals(signals: &[i32]) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `sigset_t`, a struct of integers.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in signals {
+        // SAFETY: the set lives through the call.
+        checked(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
+    }
+    // SAFETY: the set lives through the call; the old one is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
 pub(crate) fn checked(answer: i32) -> io::Result<i32> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }

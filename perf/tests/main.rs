@@ -78,6 +78,12 @@ fn the_wire_can_be_weighed() {
 }
 
 #[test]
+fn the_ways_of_the_ring_can_be_weighed() {
+    check("fixed", &["plain", "fixed"], &["cpu_us_per_op", "ops_per_s"]);
+    check("file", &["sendfile", "splice", "memory"], &["cpu_us_per_op", "ops_per_s"]);
+}
+
+#[test]
 fn silence_can_be_weighed() {
     check("idle", &["lane", "epoll", "glommio"], &["cpu_pct", "bytes_per_conn"]);
 }

@@ -58,6 +58,8 @@ pub(super) struct Inner {
 struct Counts {
     batches: Counter,
     bytes: Counter,
+    /// Read whole for their checksum when they were appended.
+    summed: Counter,
     duplicates: Counter,
     cold_reads: Counter,
 }
@@ -164,6 +166,7 @@ impl Store {
             counts: Counts {
                 batches: metrics.counter("log.batches"),
                 bytes: metrics.counter("log.bytes"),
+                summed: metrics.counter("log.summed_bytes"),
                 duplicates: metrics.counter("log.duplicates"),
                 cold_reads: metrics.counter("log.cold_reads"),
             },
@@ -249,6 +252,7 @@ impl Store {
         let now_ms = self.0.lane.wall().0;
         let accepted = validate(&partition.rules.append, now_ms, bytes, &mut scratch)
             .map_err(AppendError::Refused)?;
+        self.0.counts.summed.add(accepted.bytes as u64);
         let plan = partition.plan(&accepted, verified, now_ms).map_err(AppendError::Producer)?;
         let log_start = partition.log_start;
         let stamped = partition.rules.append.log_append_time.then_some(accepted.max_timestamp);
