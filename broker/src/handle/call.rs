@@ -1,8 +1,9 @@
 //! A request on its way through a handler: its frame, and the way its answer is written.
 
+use std::ops::Range;
 use std::rc::Rc;
 
-use corelane_core::buf::{Buf, Slice};
+use corelane_core::buf::{Buf, Piece, Slice};
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
 use corelane_net::api::ApiKey;
@@ -34,7 +35,8 @@ pub struct Call {
     pub version: i16,
     pub client: Option<String>,
     correlation_id: i32,
-    pub frame: Buf,
+    /// Absent once its handler took it.
+    frame: Option<Buf>,
     body_at: usize,
     /// When the frame was whole.
     begun: Nanos,
@@ -45,7 +47,18 @@ impl Call {
     /// The request's body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.frame.filled()[self.body_at..]
+        &self.frame()[self.body_at..]
+    }
+
+    /// The request's frame, its size included.
+    pub(super) fn frame(&self) -> &[u8] {
+        self.frame.as_ref().expect("read before it is taken").filled()
+    }
+
+    /// Takes the frame for parts of it.
+    pub(super) fn split_frame(&mut self, ranges: &[Range<usize>]) -> Vec<Piece> {
+        let frame = self.frame.take().expect("taken once");
+        frame.split(ranges).expect("the frame is this request's alone")
     }
 
     /// Reads the request.
@@ -155,7 +168,7 @@ impl Handlers {
                     body_at,
                     begun: self.node.lane().now(),
                     stages,
-                    frame,
+                    frame: Some(frame),
                 })
             }
             Ok(Incoming::UnknownApiVersions { correlation_id, .. }) => {

@@ -1,5 +1,5 @@
-//! Records in. Batches of this lane's partitions are appended where they lie in the frame; those
-//! of another lane are copied once and asked there, one question for each lane.
+//! Records in. Batches are appended where they lie in the frame: those of this lane's partitions at
+//! once, those of another lane by that lane, which is asked one question with its parts of the frame.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,7 +62,7 @@ fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
             "a transactional produce where no transactions are offered".into(),
         ));
     }
-    let frame = call.frame.filled();
+    let frame = call.frame();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let mut parts = Vec::new();
     for data in &request.topic_data {
@@ -80,9 +80,10 @@ fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
                         topic: topic.id,
                         partition: PartitionIndex(partition.index),
                     };
-                    let records = partition.records.unwrap_or_default();
                     if there {
-                        Ok((of, range_of(frame, records.bytes())))
+                        // Nothing is somewhere, too: its append is refused as empty.
+                        let range = partition.records.map(|it| range_of(frame, it.bytes()));
+                        Ok((of, range.unwrap_or_default()))
                     } else {
                         Err(ErrorCode::UnknownTopicOrPartition)
                     }
@@ -144,29 +145,35 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool) -> Vec<Outcome> {
     let mut pending = Vec::new();
     let mut pending_at = Vec::new();
     let mut away: BTreeMap<LaneId, (Vec<usize>, Vec<ProducePart>)> = BTreeMap::new();
+    // In the frame's order; what has no bytes is anywhere.
+    let mut end = 0;
+    let ranges: Vec<_> = parts
+        .iter()
+        .filter_map(|it| it.batch.as_ref().ok())
+        .map(|(_, range)| {
+            let range = if range.is_empty() { end..end } else { range.clone() };
+            end = range.end;
+            range
+        })
+        .collect();
+    let mut pieces = call.split_frame(&ranges).into_iter();
     for (at, part) in parts.iter().enumerate() {
-        let (of, range) = match &part.batch {
-            Ok(it) => it.clone(),
+        let of = match &part.batch {
+            Ok((of, _)) => *of,
             Err(error) => {
                 told[at] = Some(refused(*error));
                 continue;
             }
         };
+        let mut batch = pieces.next().expect("a piece for each batch");
         let home = node.home(of);
         if home == here {
-            let frame = call.frame.filled_mut().expect("the frame is this request's alone");
-            pending.push(node.append(&of, &mut frame[range]));
+            pending.push(node.append(&of, &mut batch));
             pending_at.push(at);
-            continue;
-        }
-        match node.lane().pool().get(range.len().max(1)) {
-            Some(mut batch) => {
-                batch.put(&call.frame.filled()[range]);
-                let (places, asks) = away.entry(home).or_default();
-                places.push(at);
-                asks.push(ProducePart { of, batch });
-            }
-            None => told[at] = Some(refused(AppendError::Overloaded.code())),
+        } else {
+            let (places, asks) = away.entry(home).or_default();
+            places.push(at);
+            asks.push(ProducePart { of, batch });
         }
     }
     let mut away_at = Vec::new();

@@ -202,3 +202,41 @@ fn a_reader_that_waits_learns_that_its_topic_is_gone() {
         assert!(told.iter().all(|it| it.0 == ErrorCode::UnknownTopicId), "{told:?}");
     });
 }
+
+/// A client may send no records for a partition, or none of any length, beside good ones of every lane.
+#[test]
+fn absent_records_are_refused_alone() {
+    story(2, |mut client| async move {
+        look(&mut client, "t").await;
+        grow(&mut client, "t").await;
+        let mut batch = BatchBuilder::new();
+        batch.record(0, None, Some(b"value"));
+        let batch = batch.build();
+        let sent = [Some(Records::Bytes(&batch)), None, Some(Records::Bytes(&[]))];
+        let partitions: Vec<_> = (0..PARTITIONS)
+            .map(|index| PartitionProduceData { index, records: sent[index as usize % sent.len()] })
+            .collect();
+        let topics = [TopicProduceData {
+            name: "t",
+            partition_data: partitions.as_slice().into(),
+            ..Default::default()
+        }];
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 1000,
+            topic_data: (&topics).into(),
+            ..Default::default()
+        };
+        for round in 0..2 {
+            let frame = client.ask(9, &request).await;
+            let told = answer(9, &frame, &request).responses.first().expect("one topic");
+            for it in &told.partition_responses {
+                let (error, base) = match it.index {
+                    0 | 3 => (ErrorCode::None, round),
+                    _ => (ErrorCode::InvalidRecord, -1),
+                };
+                assert_eq!((name(it.error_code), it.base_offset), (error, base), "{}", it.index);
+            }
+        }
+    });
+}

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use corelane_coordinator::{Answer, Request};
-use corelane_core::buf::Buf;
+use corelane_core::buf::Piece;
 use corelane_core::ids::{LaneId, LeaderEpoch, Offset, TopicId, TopicPartition};
 use corelane_core::time::Nanos;
 use corelane_storage::log::store::{AppendError, ReadDone, ReadError, ReadUpTo, ReadWant};
@@ -97,7 +97,8 @@ pub enum Tell {
 
 pub struct ProducePart {
     pub of: TopicPartition,
-    pub batch: Buf,
+    /// Where the batch lies in its request's frame.
+    pub batch: Piece,
 }
 
 /// What became of a batch.

@@ -94,10 +94,7 @@ impl Node {
 
     /// Appends batches that this lane owns.
     fn append_all(&self, parts: Vec<ProducePart>) -> Vec<Pending> {
-        let append = |mut part: ProducePart| {
-            let batch = part.batch.filled_mut().expect("the batch is ours alone");
-            self.append(&part.of, batch)
-        };
+        let append = |mut part: ProducePart| self.append(&part.of, &mut part.batch);
         parts.into_iter().map(append).collect()
     }
 

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw aligned memory that the kernel reads and writes")]
 
 use std::fmt;
-use std::ops::{Bound, Deref, RangeBounds};
+use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -241,6 +241,23 @@ impl Buf {
         Slice { start: 0, end: self.filled, block: self.block }
     }
 
+    /// Gives up the buffer for parts of it that may be written apart from each other, each on a lane
+    /// of its own (BUF-5). `None`, and the buffer is gone, while a slice of this block lives.
+    ///
+    /// # Panics
+    /// When ranges overlap, are out of order or lie outside of what is filled.
+    #[must_use]
+    pub fn split(mut self, ranges: &[Range<usize>]) -> Option<Vec<Piece>> {
+        self.block.alone()?;
+        let mut before = 0;
+        let piece = |it: &Range<usize>| {
+            assert!(before <= it.start && it.start <= it.end && it.end <= self.filled);
+            before = it.end;
+            Piece { block: self.block.clone(), start: it.start, end: it.end }
+        };
+        Some(ranges.iter().map(piece).collect())
+    }
+
     /// What a bug elsewhere would do: changes bytes that slices see.
     #[cfg(test)]
     pub(crate) fn break_rule(&mut self) {
@@ -311,6 +328,40 @@ impl fmt::Debug for Slice {
     }
 }
 
+/// The right to read and write a range of a block in which nobody else has a part. Free to send.
+pub struct Piece {
+    block: Hold,
+    start: usize,
+    end: usize,
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the range was filled when the block was split, lies in no other piece, and nothing
+        // but pieces holds the block (BUF-5); `&self` keeps our own writes away.
+        unsafe {
+            std::slice::from_raw_parts(self.block.at().add(self.start), self.end - self.start)
+        }
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for reading, and `&mut self` keeps our own other references away.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.block.at().add(self.start), self.end - self.start)
+        }
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({}..{})", self.start, self.end)
+    }
+}
+
 fn resolve(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {
     let start = match range.start_bound() {
         Bound::Included(&it) => it,
@@ -364,6 +415,25 @@ mod tests {
         buf.put(b"x");
         buf.pad_to(4096);
         assert_eq!(buf.len(), 4096);
+    }
+
+    #[test]
+    fn pieces_of_a_block_are_written_apart() {
+        let mut buf = Buf::copy_of(b"onetwothree");
+        let slice = buf.slice(..1);
+        assert!(buf.split(&[0..3, 4..6]).is_none());
+        drop(slice);
+        buf = Buf::copy_of(b"onetwothree");
+        let mut pieces = buf.split(&[0..3, 3..3, 4..6]).expect("alone");
+        pieces.iter_mut().for_each(|it| it.make_ascii_uppercase());
+        let all: Vec<_> = pieces.iter().map(|it| it.to_vec()).collect();
+        assert_eq!(all, [b"ONE".to_vec(), vec![], b"WO".to_vec()]);
+    }
+
+    #[test]
+    #[should_panic(expected = "before <= it.start")]
+    fn pieces_of_a_block_are_apart() {
+        drop(Buf::copy_of(b"onetwothree").split(&[0..3, 2..5]));
     }
 
     #[test]

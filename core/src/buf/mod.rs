@@ -10,12 +10,13 @@
 //! - BUF-3: whoever hands a `Buf` or a `Slice` to the ring cannot reach it until the completion,
 //!   because the operation owns it;
 //! - BUF-4: every block starts on a [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES) boundary and was
-//!   zeroed once, so no uninitialised byte can leave.
+//!   zeroed once, so no uninitialised byte can leave;
+//! - BUF-5: a block in pieces has no writer, no slices, and no byte in two pieces.
 //!
 //! Blocks may be dropped on any lane: they find their pool themselves.
 
 mod block;
 mod pool;
 
-pub use block::{Buf, Slice};
+pub use block::{Buf, Piece, Slice};
 pub use pool::{Pool, PoolStats};

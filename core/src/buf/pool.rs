@@ -175,4 +175,21 @@ mod tests {
         });
         assert_eq!(pool.stats().lent_bytes, 0);
     }
+
+    #[test]
+    fn pieces_of_a_block_may_be_written_by_other_threads() {
+        let pool = Pool::new(1 << 20);
+        let mut buf = pool.get(1).expect("in budget");
+        buf.put(b"onetwo");
+        let pieces = buf.split(&[0..3, 3..6]).expect("alone");
+        std::thread::scope(|it| {
+            for mut piece in pieces {
+                it.spawn(move || {
+                    piece.make_ascii_uppercase();
+                    assert!(piece.iter().all(u8::is_ascii_uppercase));
+                });
+            }
+        });
+        assert_eq!(pool.stats().lent_bytes, 0);
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! - INBOX-1: every byte that came is in exactly one frame, in order;
 //! - INBOX-2: what is held follows the bytes that came, at most doubled, never what was announced;
+//!   but whoever has sent a frame of some size whole is believed the next one up to that size;
 //! - INBOX-3: a few bytes are kept in a few bytes, so that whoever sends little costs little.
 
 use corelane_core::buf::{Buf, Pool};
@@ -19,9 +20,15 @@ const FIRST_BYTES: usize = 12 * 1024;
 /// have to wait there for long.
 const FILL_SHARE: usize = 2;
 
+/// The largest size that is believed before its bytes came: the largest request a producer makes
+/// by default, with what surrounds it, fills a block of this size.
+const BELIEVED_BYTES_MAX: usize = 2 << 20;
+
 /// The part of the stream that has come and was not given out.
 pub(super) struct Inbox {
     held: Held,
+    /// The size of the largest frame that came whole, within its bound.
+    believed: usize,
 }
 
 enum Held {
@@ -49,7 +56,7 @@ pub(super) enum Standing {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { held: Held::Nothing }
+        Self { held: Held::Nothing, believed: 0 }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -116,21 +123,26 @@ impl Inbox {
 
     /// The size of the buffer [`Self::lend`] will need for `missing` bytes more.
     pub(super) fn wants(&self, missing: usize) -> usize {
+        let have = self.bytes().len();
         match &self.held {
-            Held::Block { buf, at: 0 } if 0 < buf.room() => buf.capacity(),
-            _ => {
-                // Twice what is here, so that growth follows the bytes that really came.
-                let have = self.bytes().len();
-                have + missing.min(have.max(FIRST_BYTES))
-            }
+            Held::Block { buf, at: 0 } if self.stays(buf, missing) => buf.capacity(),
+            // Twice what is here, so that growth follows the bytes that really came.
+            _ if self.believed <= have => have + missing.min(have.max(FIRST_BYTES)),
+            _ => have + missing.min((self.believed - have).max(FIRST_BYTES)),
         }
+    }
+
+    /// Whether `missing` bytes more are received behind those that are here. What is believed is
+    /// moved at once, while it is little.
+    fn stays(&self, buf: &Buf, missing: usize) -> bool {
+        missing <= buf.room() || (0 < buf.room() && self.believed <= buf.capacity())
     }
 
     /// Gives out the buffer to receive into. It comes back by [`Self::give_back`].
     pub(super) fn lend(&mut self, pool: &Pool, missing: usize) -> Buf {
         let wants = self.wants(missing);
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Block { buf, at: 0 } if 0 < buf.room() => buf,
+            Held::Block { buf, at: 0 } if self.stays(&buf, missing) => buf,
             held => {
                 self.held = held;
                 let buf = self.grown(pool, wants - self.bytes().len());
@@ -157,6 +169,7 @@ impl Inbox {
         if have < whole {
             return Ok(None);
         }
+        let believed = self.believed.max(whole.min(BELIEVED_BYTES_MAX));
         if let Held::Block { buf, at: 0 } = &self.held
             && buf.capacity() <= whole * FILL_SHARE
             && buf.is_alone()
@@ -167,10 +180,12 @@ impl Inbox {
                 unreachable!("it is a block")
             };
             assert!(buf.cut(whole), "it is alone");
+            self.believed = believed;
             return Ok(Some(buf));
         }
         let mut own = memory(pool, whole);
         own.put(&bytes[..whole]);
+        self.believed = believed;
         match &mut self.held {
             _ if have == whole => self.held = Held::Nothing,
             Held::Block { at, .. } => *at += whole,
@@ -300,6 +315,29 @@ mod tests {
         let Standing::Inside { missing } = inbox.standing(u32::MAX) else { panic!("inside") };
         assert_eq!(missing, 90 << 20);
         assert!(inbox.wants(missing) <= 2 * FIRST_BYTES);
+    }
+
+    #[test]
+    fn who_has_sent_a_large_frame_is_believed_the_next() {
+        let pool = Pool::new(1 << 24);
+        let mut inbox = Inbox::new();
+        let whole = frame(100_000, 7);
+        inbox.take(&pool, Buf::copy_of(&whole));
+        assert!(inbox.next(&pool, BYTES_MAX).expect("good").is_some());
+        // Its like is received without being moved; of a larger one as much is believed.
+        for (announced, wants) in [(100_000u32, 100_004), (900_000, 100_004)] {
+            let mut begun = announced.to_be_bytes().to_vec();
+            begun.resize(1000, 7);
+            inbox.take(&pool, Buf::copy_of(&begun));
+            let missing = 4 + announced as usize - 1000;
+            assert_eq!(inbox.standing(BYTES_MAX), Standing::Inside { missing });
+            assert_eq!(inbox.wants(missing), wants);
+            inbox.held = Held::Nothing;
+        }
+        assert!(frame(3 << 20, 1).len() > BELIEVED_BYTES_MAX);
+        inbox.take(&pool, Buf::copy_of(&frame(3 << 20, 1)));
+        assert!(inbox.next(&pool, u32::MAX).expect("good").is_some());
+        assert_eq!(inbox.believed, BELIEVED_BYTES_MAX);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! what an earlier one changed.
 //!
 //! - CONN-1: no more than `in_flight_max` requests are open; beyond that nothing is read;
-//! - CONN-2: memory for a frame grows with the bytes that came, never with what was announced, and
-//!   is held within the lane's [`Budget`];
+//! - CONN-2: memory for a frame grows with the bytes that came, or is at most what an earlier frame of
+//!   the connection filled, never what was announced, and is held within the lane's [`Budget`];
 //! - CONN-3: a frame that cannot be served ends this connection and no other; nothing that came
 //!   behind it is served;
 //! - CONN-4: answers that wait, with those that open requests may still give, stay within
