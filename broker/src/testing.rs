@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 
 use corelane_core::buf::Buf;
 use corelane_core::lane::{Importance, Lane};
@@ -18,25 +19,44 @@ use corelane_core::time::Nanos;
 use corelane_net::frame;
 use corelane_net::wire::{Request, Writer};
 
-use crate::boot::{Boot, Gate, Ports, Reporter, run};
+use crate::boot::{Boot, Gate, Ports, Report, Reporter, run};
 use crate::config::args::StartArgs;
 use crate::config::load::{Inputs, load};
 
-/// Where the first machine of a world is reached.
 /// Files and connections a simulated process may have open.
 const DESCRIPTORS_MAX: u64 = 4096;
 
+/// Where the first machine of a world is reached.
 const BROKER: &str = "10.0.0.1:9092";
+
+/// What the broker's process would print, and the wish that it told how it is.
+struct Process {
+    reports: Receiver<Report>,
+    asked: Arc<AtomicU64>,
+    lines: RefCell<Vec<String>>,
+}
+
+impl Process {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = self.lines.borrow_mut();
+        lines.extend(self.reports.try_iter().map(|it| match it {
+            Report::Line(line) => line,
+            other => format!("{other:?}"),
+        }));
+        lines.clone()
+    }
+}
 
 /// A connection that takes one request after the other.
 pub(crate) struct Client {
     lane: Lane,
+    process: Rc<Process>,
     socket: Fd,
     received: Vec<u8>,
 }
 
 impl Client {
-    async fn connect(lane: Lane) -> Self {
+    async fn connect(lane: Lane, process: Rc<Process>) -> Self {
         let socket = loop {
             match lane.connect(BROKER.parse().expect("an address")).await {
                 Ok(it) => break it.socket,
@@ -44,12 +64,22 @@ impl Client {
                 Err(_) => lane.sleep(Nanos::millis(10)).await,
             }
         };
-        Self { lane, socket, received: Vec::new() }
+        Self { lane, process, socket, received: Vec::new() }
     }
 
     /// One more connection.
     pub(crate) async fn another(&self) -> Self {
-        Self::connect(self.lane.clone()).await
+        Self::connect(self.lane.clone(), Rc::clone(&self.process)).await
+    }
+
+    /// Everything the broker has printed so far.
+    pub(crate) fn printed(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// Wishes that every lane printed its numbers, when it is woken next.
+    pub(crate) fn ask_for_numbers(&self) {
+        self.process.asked.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn now(&self) -> Nanos {
@@ -70,7 +100,13 @@ impl Client {
         let mut out = Vec::new();
         let writer = &mut Writer::copying(&mut out);
         frame::encode_request(version, 7, Some("story"), request, writer).expect("it can be said");
-        let parts = vec![Buf::copy_of(&out).freeze()];
+        let answer = self.ask_raw(&out).await;
+        answer.unwrap_or_else(|| panic!("no answer to {:?} version {version}", R::KEY))
+    }
+
+    /// Sends these bytes; gives the next frame that comes, or nothing when the broker closes.
+    pub(crate) async fn ask_raw(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let parts = vec![Buf::copy_of(bytes).freeze()];
         self.lane.send_all(&self.socket, parts).await.expect("the broker is there");
         loop {
             if let Some((size, rest)) = self.received.split_first_chunk() {
@@ -78,14 +114,14 @@ impl Client {
                 if size <= rest.len() {
                     let answer = rest[..size].to_vec();
                     self.received.drain(..4 + size);
-                    return answer;
+                    return Some(answer);
                 }
             }
             let buf = self.lane.pool().get(1 << 16).expect("memory for an answer");
             let (bytes, buf) = self.lane.receive(&self.socket, buf).await;
-            let closed = format!("no answer to {:?} version {version}", R::KEY);
-            assert_ne!(bytes, Ok(0), "{closed}");
-            bytes.expect(&closed);
+            if !bytes.is_ok_and(|it| 0 < it) {
+                return None;
+            }
             self.received.extend_from_slice(buf.filled());
         }
     }
@@ -128,12 +164,15 @@ pub(crate) fn story_over<F: Future<Output = ()> + 'static>(
     let inputs = Inputs { args, environment: Vec::new(), file: None, host_name: None };
     let config = Arc::new(load(&inputs).expect("a configuration"));
     let (sender, reports) = std::sync::mpsc::channel();
+    let asked = Arc::new(AtomicU64::new(0));
+    let process = Process { reports, asked: Arc::clone(&asked), lines: RefCell::default() };
+    let process = Rc::new(process);
     let stopping = Arc::new(AtomicBool::new(false));
     let boots = mesh(lanes, CALLS_PER_LINK_MAX).into_iter().zip(mesh(lanes, calls));
     let gate = Gate::new(DESCRIPTORS_MAX);
     let boots = boots.map(|(boot, mail)| Boot {
         pid: 1,
-        asked: Arc::default(),
+        asked: Arc::clone(&asked),
         broken: None,
         config: Arc::clone(&config),
         lanes: NonZeroU16::new(lanes).expect("some lanes"),
@@ -151,18 +190,14 @@ pub(crate) fn story_over<F: Future<Output = ()> + 'static>(
     });
     let client = world.node(1);
     let told = Rc::new(Cell::new(false));
-    let telling = Rc::clone(&told);
+    let telling = (Rc::clone(&told), Rc::clone(&process));
     world.start(client, |lane| {
-        let told = Rc::clone(&telling);
+        let (told, process) = telling.clone();
         async move {
-            tell(Client::connect(lane).await).await;
+            tell(Client::connect(lane, process).await).await;
             told.set(true);
         }
     });
     let ended = world.run_to(PATIENCE, || told.get());
-    assert!(
-        ended,
-        "the story did not end; the broker said {:?}",
-        reports.try_iter().collect::<Vec<_>>()
-    );
+    assert!(ended, "the story did not end; the broker said {:?}", process.lines());
 }

@@ -86,6 +86,11 @@ rows! {
     REQUEST_BYTES_MAX = Row::new("socket.request.max.bytes", Int, "104857600")
         .check(Check::AtLeast(1024))
         .doc("The largest request a client may send.");
+    REQUEST_ELEMENTS_MAX = Row::new("corelane.request.elements.max", Int, "100000")
+        .check(Check::AtLeast(1000))
+        .doc("Topics, partitions and whatever else one request may list, all together. What it \
+              costs to serve a request grows with them, so one that lists more closes its \
+              connection.");
     RECEIVE_BYTES = Row::new("corelane.receive.bytes", Long, "268435456")
         .check(Check::AtLeast(1 << 20))
         .doc("Bytes of requests one lane holds at once. Each request reserves its share before \

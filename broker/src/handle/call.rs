@@ -38,6 +38,8 @@ pub struct Call {
     /// Absent once its handler took it.
     frame: Option<Buf>,
     body_at: usize,
+    /// What all lists of the request may have together.
+    elements_max: u32,
     /// When the frame was whole.
     begun: Nanos,
     stages: Rc<Stages>,
@@ -66,7 +68,7 @@ impl Call {
     /// # Errors
     /// The reply that ends a connection on which nonsense came.
     pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, Reply> {
-        match M::decode(self.body(), self.version) {
+        match M::decode_within(self.body(), self.version, self.elements_max) {
             Ok((request, read)) => {
                 self.reached(|it| &it.decoded);
                 if read < self.body().len() {
@@ -142,14 +144,17 @@ pub struct Handlers {
     node: Node,
     stages: AllStages,
     fetch_bytes_max: usize,
+    elements_max: u32,
 }
 
 impl Handlers {
     #[must_use]
     pub fn new(node: &Node) -> Self {
-        let told = node.facts().config.settings.number(&keys::FETCH_BYTES_MAX);
-        let fetch_bytes_max = usize::try_from(told).unwrap_or(usize::MAX);
-        Self { node: node.clone(), stages: AllStages::new(node.metrics()), fetch_bytes_max }
+        let number = |key| node.facts().config.settings.number(key);
+        let fetch_bytes_max = usize::try_from(number(&keys::FETCH_BYTES_MAX)).unwrap_or(usize::MAX);
+        let elements_max = u32::try_from(number(&keys::REQUEST_ELEMENTS_MAX)).unwrap_or(u32::MAX);
+        let stages = AllStages::new(node.metrics());
+        Self { node: node.clone(), stages, fetch_bytes_max, elements_max }
     }
 
     fn open(&self, peer: &Rc<Peer>, frame: Buf) -> Result<Call, Reply> {
@@ -166,6 +171,7 @@ impl Handlers {
                     client: head.client_id.map(str::to_owned),
                     correlation_id: head.correlation_id,
                     body_at,
+                    elements_max: self.elements_max,
                     begun: self.node.lane().now(),
                     stages,
                     frame: Some(frame),

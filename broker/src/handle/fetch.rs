@@ -4,6 +4,7 @@
 //! No session is kept: every fetch says in full what it wants, which every client accepts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use corelane_core::buf::Slice;
 use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
@@ -28,10 +29,11 @@ const DEBUGGING_CONSUMER: i32 = -2;
 struct Named {
     name: String,
     id: TopicId,
+    /// Its partitions among all of the request.
+    parts: Range<usize>,
 }
 
 struct Part {
-    topic: usize,
     index: i32,
     read: Result<ReadPart, ErrorCode>,
 }
@@ -87,6 +89,7 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
     for topic in &request.topics {
         let id = TopicId(topic.topic_id.0);
         let known = call.node.topic(topic.topic, id);
+        let first = parts.len();
         for it in &topic.partitions {
             let there = known.as_ref().filter(|known| {
                 u32::try_from(it.partition).is_ok_and(|index| index < known.partitions)
@@ -116,9 +119,9 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
                     },
                 }),
             };
-            parts.push(Part { topic: topics.len(), index: it.partition, read });
+            parts.push(Part { index: it.partition, read });
         }
-        topics.push(Named { name: topic.topic.to_owned(), id });
+        topics.push(Named { name: topic.topic.to_owned(), id, parts: first..parts.len() });
     }
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     Ok(Wanted {
@@ -205,8 +208,7 @@ async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
 fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
     let mut records: Vec<Vec<Slice>> = Vec::new();
     let mut reads = reads.into_iter();
-    let mut of_topic: Vec<Vec<PartitionData<'_>>> =
-        wanted.topics.iter().map(|_| Vec::new()).collect();
+    let mut partitions: Vec<PartitionData<'_>> = Vec::with_capacity(wanted.parts.len());
     for part in &wanted.parts {
         let data = match &part.read {
             Err(error) => refused(part.index, *error),
@@ -237,15 +239,18 @@ fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
                 }
             },
         };
-        of_topic[part.topic].push(data);
+        partitions.push(data);
     }
-    let responses =
-        wanted.topics.iter().zip(of_topic).map(|(topic, partitions)| FetchableTopicResponse {
+    let topic = |at: usize| {
+        let topic = &wanted.topics[at];
+        FetchableTopicResponse {
             topic: &topic.name,
             topic_id: Uuid(topic.id.0),
-            partitions: partitions.into(),
-        });
-    let response = FetchResponse { responses: responses.collect(), ..Default::default() };
+            partitions: partitions[topic.parts.clone()].into(),
+        }
+    };
+    let responses = Array::made(0..wanted.topics.len(), &topic);
+    let response = FetchResponse { responses, ..Default::default() };
     call.answer_with(&response, records)
 }
 

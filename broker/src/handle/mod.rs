@@ -45,6 +45,8 @@ mod stages;
 mod sync_group;
 #[cfg(test)]
 mod topic_stories;
+#[cfg(test)]
+mod wire_stories;
 
 pub use acls::NoAuthorizer;
 pub use alter_partition_reassignments::AssignError;

@@ -12,7 +12,7 @@ use corelane_net::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
-use corelane_net::wire::{Uuid, range_of};
+use corelane_net::wire::{Array, Uuid, range_of};
 use corelane_storage::log::store::AppendError;
 
 use super::Call;
@@ -22,7 +22,6 @@ use crate::topics::internal::is_internal;
 
 /// One batch of the request, and where its answer goes.
 struct Part {
-    topic: usize,
     index: i32,
     /// Where the batch lies in the frame, or why it is not wanted.
     batch: Result<(TopicPartition, Range<usize>), ErrorCode>,
@@ -32,6 +31,8 @@ struct Part {
 struct Named {
     name: String,
     id: TopicId,
+    /// Its batches among all of the request.
+    parts: Range<usize>,
 }
 
 pub(super) async fn handle(mut call: Call) -> Reply {
@@ -68,6 +69,7 @@ fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
     for data in &request.topic_data {
         let id = TopicId(data.topic_id.0);
         let known = call.node.topic(data.name, id);
+        let first = parts.len();
         for partition in &data.partition_data {
             let batch = match &known {
                 None if call.version < 13 => Err(ErrorCode::UnknownTopicOrPartition),
@@ -89,9 +91,9 @@ fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
                     }
                 }
             };
-            parts.push(Part { topic: topics.len(), index: partition.index, batch });
+            parts.push(Part { index: partition.index, batch });
         }
-        topics.push(Named { name: data.name.to_owned(), id });
+        topics.push(Named { name: data.name.to_owned(), id, parts: first..parts.len() });
     }
     Ok((request.acks, topics, parts))
 }
@@ -224,37 +226,30 @@ async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output =
     .await
 }
 
+/// Nothing is gathered for the answer: each part of it is made while it is written.
 fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Reply {
-    let faults: Vec<Vec<BatchIndexAndErrorMessage<'_>>> = told
-        .iter()
-        .map(|it| {
-            it.faults
-                .iter()
-                .map(|(index, why)| BatchIndexAndErrorMessage {
-                    batch_index: *index,
-                    batch_index_error_message: Some(why),
-                })
-                .collect()
-        })
-        .collect();
-    let of_topic = |topic: usize| {
-        let here = parts.iter().zip(told).zip(&faults).filter(move |it| it.0.0.topic == topic);
-        here.map(|((part, told), faults)| PartitionProduceResponse {
-            index: part.index,
+    let part = |at: usize| {
+        let told = &told[at];
+        let faults = told.faults.iter().map(|(index, why)| BatchIndexAndErrorMessage {
+            batch_index: *index,
+            batch_index_error_message: Some(why),
+        });
+        PartitionProduceResponse {
+            index: parts[at].index,
             error_code: told.error.unwrap_or(ErrorCode::None).code(),
             base_offset: told.base,
             log_append_time_ms: told.log_append_ms,
             log_start_offset: told.log_start,
-            record_errors: faults.as_slice().into(),
+            record_errors: faults.collect(),
             error_message: told.message.as_deref(),
             ..Default::default()
-        })
-        .collect::<Vec<_>>()
+        }
     };
-    let responses = topics.iter().enumerate().map(|(at, topic)| TopicProduceResponse {
-        name: &topic.name,
-        topic_id: Uuid(topic.id.0),
-        partition_responses: of_topic(at).into(),
-    });
-    call.answer(&ProduceResponse { responses: responses.collect(), ..Default::default() })
+    let topic = |at: usize| TopicProduceResponse {
+        name: &topics[at].name,
+        topic_id: Uuid(topics[at].id.0),
+        partition_responses: Array::made(topics[at].parts.clone(), &part),
+    };
+    let responses = Array::made(0..topics.len(), &topic);
+    call.answer(&ProduceResponse { responses, ..Default::default() })
 }

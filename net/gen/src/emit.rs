@@ -7,6 +7,9 @@ use std::fmt::Write;
 
 type Out = Result<String, String>;
 
+/// Code that writes several fields, and the fields after them.
+type Run<'f> = (String, &'f [&'f Field]);
+
 /// The file of one family.
 pub(crate) fn family(family: &Family) -> Out {
     let mut out = format!(
@@ -33,7 +36,7 @@ pub(crate) fn family(family: &Family) -> Out {
     }
     let wire: Vec<&str> = ["Array", "DecodeError", "EncodeError", "Message", "Reader", "Records"]
         .into_iter()
-        .chain(["RecordKey", "Request", "Uuid", "Versions", "Wire", "Writer"])
+        .chain(["RecordKey", "Request", "Run", "Uuid", "Versions", "Wire", "Writer"])
         .filter(|it| mentions(&body, it))
         .collect();
     if body.contains("ApiKey") {
@@ -91,8 +94,10 @@ impl Emitter<'_> {
             "impl<'a> Wire<'a> for {name}{life} {{
                 const BYTES_MIN: usize = {bytes_min};
 
+                #[inline]
                 fn read({reader}: &mut Reader<'a>) -> Result<Self, DecodeError> {{\n{read}}}
 
+                #[inline]
                 fn write(&self, {writer}: &mut Writer<'_>) -> Result<(), EncodeError> {{\n{write}}}
             }}\n\n"
         );
@@ -288,7 +293,14 @@ impl Emitter<'_> {
     fn write(&self) -> Out {
         let mut out = String::new();
         let (plain, tagged) = self.plain_and_tagged();
-        for field in plain {
+        let mut plain = plain.as_slice();
+        while let Some((field, after)) = plain.split_first() {
+            if let Some((run, after)) = self.write_run(plain)? {
+                out += &run;
+                plain = after;
+                continue;
+            }
+            plain = after;
             let value = self.write_value(field)?;
             let lacks = (!field.ignorable)
                 .then(|| -> Out { Ok(format!("if {} {}", is_set(field)?, refuse(field))) })
@@ -343,6 +355,26 @@ impl Emitter<'_> {
         Ok(out + "Ok(())\n")
     }
 
+    /// Writes the fields of fixed size, in every version, that come first, as one; and what is left.
+    /// Nothing when there are not even two.
+    fn write_run<'f>(&self, fields: &'f [&'f Field]) -> Result<Option<Run<'f>>, String> {
+        let size = |field: &Field| -> Option<usize> {
+            let always = field.nullable.is_none() && self.condition(field.versions).is_none();
+            always.then(|| fixed_bytes(&field.kind)).flatten()
+        };
+        let sizes: Vec<usize> = fields.iter().map_while(|it| size(it)).collect();
+        if sizes.len() < 2 {
+            return Ok(None);
+        }
+        let (run, after) = fields.split_at(sizes.len());
+        let mut out = format!("let mut run = Run::<{}>::new();\n", sizes.iter().sum::<usize>());
+        for field in run {
+            let method = method(&field.kind, &field.name)?;
+            out += &format!("run.{method}(self.{});\n", ident(&field.name));
+        }
+        Ok(Some((out + "writer.run(&run);\n", after)))
+    }
+
     fn write_value(&self, field: &Field) -> Out {
         let name = format!("self.{}", ident(&field.name));
         let by_ref = matches!(field.kind, Type::Array(_) | Type::Struct(_));
@@ -390,6 +422,19 @@ impl Emitter<'_> {
     }
 }
 
+/// The bytes of a value whose size does not depend on it.
+fn fixed_bytes(kind: &Type) -> Option<usize> {
+    Some(match kind {
+        Type::Bool | Type::I8 => 1,
+        Type::I16 | Type::U16 => 2,
+        Type::I32 | Type::U32 => 4,
+        Type::I64 | Type::F64 => 8,
+        Type::Uuid => 16,
+        Type::String | Type::PlainString | Type::Bytes | Type::Records => return None,
+        Type::Struct(_) | Type::Array(_) => return None,
+    })
+}
+
 /// The fewest bytes of a struct in one version.
 fn bytes_at(message: &Message, it: &Struct, version: i16) -> Result<usize, String> {
     let flexible = message.flexible_from.is_some_and(|from| from <= version);
@@ -399,17 +444,17 @@ fn bytes_at(message: &Message, it: &Struct, version: i16) -> Result<usize, Strin
         if !there || field.tag.is_some() {
             continue;
         }
+        if let Some(bytes) = fixed_bytes(&field.kind) {
+            sum += bytes;
+            continue;
+        }
         sum += match &field.kind {
-            Type::Bool | Type::I8 => 1,
-            Type::I16 | Type::U16 | Type::PlainString => 2,
-            Type::I32 | Type::U32 => 4,
-            Type::I64 | Type::F64 => 8,
-            Type::Uuid => 16,
+            Type::PlainString => 2,
             Type::Struct(_) if field.nullable.is_some() => 1,
             Type::Struct(name) => bytes_at(message, find(message, name)?.1, version)?,
-            Type::String | Type::Bytes | Type::Records | Type::Array(_) if flexible => 1,
+            _ if flexible => 1,
             Type::String => 2,
-            Type::Bytes | Type::Records | Type::Array(_) => 4,
+            _ => 4,
         };
     }
     Ok(sum)

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +24,7 @@ pub struct AddPartitionsToTxnRequest<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let transactions = if v >= 4 { reader.array()? } else { Array::empty() };
@@ -43,6 +44,7 @@ impl<'a> Wire<'a> for AddPartitionsToTxnRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 4 {
@@ -96,6 +98,7 @@ pub struct AddPartitionsToTxnTransaction<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnTransaction<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let producer_id = reader.i64()?;
@@ -106,11 +109,14 @@ impl<'a> Wire<'a> for AddPartitionsToTxnTransaction<'a> {
         Ok(Self { transactional_id, producer_id, producer_epoch, verify_only, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.transactional_id)?;
-        writer.i64(self.producer_id);
-        writer.i16(self.producer_epoch);
-        writer.bool(self.verify_only);
+        let mut run = Run::<11>::new();
+        run.i64(self.producer_id);
+        run.i16(self.producer_epoch);
+        run.bool(self.verify_only);
+        writer.run(&run);
         writer.array(&self.topics)?;
         writer.no_tags();
         Ok(())
@@ -126,6 +132,7 @@ pub struct AddPartitionsToTxnTopic<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -135,6 +142,7 @@ impl<'a> Wire<'a> for AddPartitionsToTxnTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -159,6 +167,7 @@ pub struct AddPartitionsToTxnResponse<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -176,6 +185,7 @@ impl<'a> Wire<'a> for AddPartitionsToTxnResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.throttle_time_ms);
@@ -215,6 +225,7 @@ pub struct AddPartitionsToTxnResult<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let topic_results = reader.array()?;
@@ -222,6 +233,7 @@ impl<'a> Wire<'a> for AddPartitionsToTxnResult<'a> {
         Ok(Self { transactional_id, topic_results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.transactional_id)?;
         writer.array(&self.topic_results)?;
@@ -239,6 +251,7 @@ pub struct AddPartitionsToTxnTopicResult<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let results_by_partition = reader.array()?;
@@ -248,6 +261,7 @@ impl<'a> Wire<'a> for AddPartitionsToTxnTopicResult<'a> {
         Ok(Self { name, results_by_partition })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.results_by_partition)?;
@@ -267,6 +281,7 @@ pub struct AddPartitionsToTxnPartitionResult {
 impl<'a> Wire<'a> for AddPartitionsToTxnPartitionResult {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let partition_error_code = reader.i16()?;
@@ -276,9 +291,12 @@ impl<'a> Wire<'a> for AddPartitionsToTxnPartitionResult {
         Ok(Self { partition_index, partition_error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.partition_error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.partition_error_code);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

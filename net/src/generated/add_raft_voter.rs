@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,7 @@ impl Default for AddRaftVoterRequest<'_> {
 impl<'a> Wire<'a> for AddRaftVoterRequest<'a> {
     const BYTES_MIN: usize = 27;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -53,12 +54,15 @@ impl<'a> Wire<'a> for AddRaftVoterRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.cluster_id)?;
-        writer.i32(self.timeout_ms);
-        writer.i32(self.voter_id);
-        writer.uuid(self.voter_directory_id);
+        let mut run = Run::<24>::new();
+        run.i32(self.timeout_ms);
+        run.i32(self.voter_id);
+        run.uuid(self.voter_directory_id);
+        writer.run(&run);
         writer.array(&self.listeners)?;
         if v == 1 {
             writer.bool(self.ack_when_committed);
@@ -86,6 +90,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -94,6 +99,7 @@ impl<'a> Wire<'a> for Listener<'a> {
         Ok(Self { name, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
@@ -119,6 +125,7 @@ impl Default for AddRaftVoterResponse<'_> {
 impl<'a> Wire<'a> for AddRaftVoterResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -127,9 +134,12 @@ impl<'a> Wire<'a> for AddRaftVoterResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

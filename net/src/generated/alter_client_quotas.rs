@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct AlterClientQuotasRequest<'a> {
 impl<'a> Wire<'a> for AlterClientQuotasRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entries = reader.array()?;
         let validate_only = reader.bool()?;
@@ -25,6 +26,7 @@ impl<'a> Wire<'a> for AlterClientQuotasRequest<'a> {
         Ok(Self { entries, validate_only })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.entries)?;
         writer.bool(self.validate_only);
@@ -50,6 +52,7 @@ pub struct RequestEntryData<'a> {
 impl<'a> Wire<'a> for RequestEntryData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity = reader.array()?;
         let ops = reader.array()?;
@@ -59,6 +62,7 @@ impl<'a> Wire<'a> for RequestEntryData<'a> {
         Ok(Self { entity, ops })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.entity)?;
         writer.array(&self.ops)?;
@@ -84,6 +88,7 @@ impl Default for RequestEntityData<'_> {
 impl<'a> Wire<'a> for RequestEntityData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;
@@ -93,6 +98,7 @@ impl<'a> Wire<'a> for RequestEntityData<'a> {
         Ok(Self { entity_type, entity_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.entity_type)?;
         writer.nullable_string(self.entity_name)?;
@@ -113,6 +119,7 @@ pub struct OpData<'a> {
 impl<'a> Wire<'a> for OpData<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.f64()?;
@@ -123,10 +130,13 @@ impl<'a> Wire<'a> for OpData<'a> {
         Ok(Self { key, value, remove })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.key)?;
-        writer.f64(self.value);
-        writer.bool(self.remove);
+        let mut run = Run::<9>::new();
+        run.f64(self.value);
+        run.bool(self.remove);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -143,6 +153,7 @@ pub struct AlterClientQuotasResponse<'a> {
 impl<'a> Wire<'a> for AlterClientQuotasResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let entries = reader.array()?;
@@ -152,6 +163,7 @@ impl<'a> Wire<'a> for AlterClientQuotasResponse<'a> {
         Ok(Self { throttle_time_ms, entries })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.entries)?;
@@ -184,6 +196,7 @@ impl Default for ResponseEntryData<'_> {
 impl<'a> Wire<'a> for ResponseEntryData<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -194,6 +207,7 @@ impl<'a> Wire<'a> for ResponseEntryData<'a> {
         Ok(Self { error_code, error_message, entity })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
@@ -220,6 +234,7 @@ impl Default for ResponseEntityData<'_> {
 impl<'a> Wire<'a> for ResponseEntityData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;
@@ -229,6 +244,7 @@ impl<'a> Wire<'a> for ResponseEntityData<'a> {
         Ok(Self { entity_type, entity_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.entity_type)?;
         writer.nullable_string(self.entity_name)?;

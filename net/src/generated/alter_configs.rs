@@ -16,6 +16,7 @@ pub struct AlterConfigsRequest<'a> {
 impl<'a> Wire<'a> for AlterConfigsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resources = reader.array()?;
         let validate_only = reader.bool()?;
@@ -25,6 +26,7 @@ impl<'a> Wire<'a> for AlterConfigsRequest<'a> {
         Ok(Self { resources, validate_only })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.resources)?;
         writer.bool(self.validate_only);
@@ -51,6 +53,7 @@ pub struct AlterConfigsResource<'a> {
 impl<'a> Wire<'a> for AlterConfigsResource<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -61,6 +64,7 @@ impl<'a> Wire<'a> for AlterConfigsResource<'a> {
         Ok(Self { resource_type, resource_name, configs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type);
         writer.string(self.resource_name)?;
@@ -87,6 +91,7 @@ impl Default for AlterableConfig<'_> {
 impl<'a> Wire<'a> for AlterableConfig<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -96,6 +101,7 @@ impl<'a> Wire<'a> for AlterableConfig<'a> {
         Ok(Self { name, value })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.nullable_string(self.value)?;
@@ -115,6 +121,7 @@ pub struct AlterConfigsResponse<'a> {
 impl<'a> Wire<'a> for AlterConfigsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let responses = reader.array()?;
@@ -124,6 +131,7 @@ impl<'a> Wire<'a> for AlterConfigsResponse<'a> {
         Ok(Self { throttle_time_ms, responses })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.responses)?;
@@ -157,6 +165,7 @@ impl Default for AlterConfigsResourceResponse<'_> {
 impl<'a> Wire<'a> for AlterConfigsResourceResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -168,6 +177,7 @@ impl<'a> Wire<'a> for AlterConfigsResourceResponse<'a> {
         Ok(Self { error_code, error_message, resource_type, resource_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for AlterPartitionRequest<'_> {
 impl<'a> Wire<'a> for AlterPartitionRequest<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         let broker_epoch = reader.i64()?;
@@ -31,9 +32,12 @@ impl<'a> Wire<'a> for AlterPartitionRequest<'a> {
         Ok(Self { broker_id, broker_epoch, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.broker_id);
-        writer.i64(self.broker_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.broker_id);
+        run.i64(self.broker_epoch);
+        writer.run(&run);
         writer.array(&self.topics)?;
         writer.no_tags();
         Ok(())
@@ -55,6 +59,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -62,6 +67,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -85,6 +91,7 @@ pub struct RequestPartitionData<'a> {
 impl<'a> Wire<'a> for RequestPartitionData<'a> {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -104,10 +111,13 @@ impl<'a> Wire<'a> for RequestPartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.partition_index);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if v == 2 {
             writer.array(&self.new_isr)?;
         } else if !self.new_isr.is_empty() {
@@ -118,8 +128,10 @@ impl<'a> Wire<'a> for RequestPartitionData<'a> {
         } else if !self.new_isr_with_epochs.is_empty() {
             return Err(writer.lacks("new_isr_with_epochs"));
         }
-        writer.i8(self.leader_recovery_state);
-        writer.i32(self.partition_epoch);
+        let mut run = Run::<5>::new();
+        run.i8(self.leader_recovery_state);
+        run.i32(self.partition_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -141,6 +153,7 @@ impl Default for BrokerState {
 impl<'a> Wire<'a> for BrokerState {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         let broker_epoch = reader.i64()?;
@@ -148,9 +161,12 @@ impl<'a> Wire<'a> for BrokerState {
         Ok(Self { broker_id, broker_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.broker_id);
-        writer.i64(self.broker_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.broker_id);
+        run.i64(self.broker_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -166,6 +182,7 @@ pub struct AlterPartitionResponse<'a> {
 impl<'a> Wire<'a> for AlterPartitionResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -174,9 +191,12 @@ impl<'a> Wire<'a> for AlterPartitionResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.array(&self.topics)?;
         writer.no_tags();
         Ok(())
@@ -198,6 +218,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -205,6 +226,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -227,6 +249,7 @@ pub struct ResponsePartitionData<'a> {
 impl<'a> Wire<'a> for ResponsePartitionData<'a> {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -247,14 +270,19 @@ impl<'a> Wire<'a> for ResponsePartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<14>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.array(&self.isr)?;
-        writer.i8(self.leader_recovery_state);
-        writer.i32(self.partition_epoch);
+        let mut run = Run::<5>::new();
+        run.i8(self.leader_recovery_state);
+        run.i32(self.partition_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

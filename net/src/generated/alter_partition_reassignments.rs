@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,7 @@ impl Default for AlterPartitionReassignmentsRequest<'_> {
 impl<'a> Wire<'a> for AlterPartitionReassignmentsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let timeout_ms = reader.i32()?;
@@ -33,6 +34,7 @@ impl<'a> Wire<'a> for AlterPartitionReassignmentsRequest<'a> {
         Ok(Self { timeout_ms, allow_replication_factor_change, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.timeout_ms);
@@ -62,6 +64,7 @@ pub struct ReassignableTopic<'a> {
 impl<'a> Wire<'a> for ReassignableTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -69,6 +72,7 @@ impl<'a> Wire<'a> for ReassignableTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -86,6 +90,7 @@ pub struct ReassignablePartition<'a> {
 impl<'a> Wire<'a> for ReassignablePartition<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let replicas = reader.nullable_array()?;
@@ -93,6 +98,7 @@ impl<'a> Wire<'a> for ReassignablePartition<'a> {
         Ok(Self { partition_index, replicas })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.nullable_array(self.replicas.as_ref())?;
@@ -126,6 +132,7 @@ impl Default for AlterPartitionReassignmentsResponse<'_> {
 impl<'a> Wire<'a> for AlterPartitionReassignmentsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -143,6 +150,7 @@ impl<'a> Wire<'a> for AlterPartitionReassignmentsResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.throttle_time_ms);
@@ -172,6 +180,7 @@ pub struct ReassignableTopicResponse<'a> {
 impl<'a> Wire<'a> for ReassignableTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -179,6 +188,7 @@ impl<'a> Wire<'a> for ReassignableTopicResponse<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -203,6 +213,7 @@ impl Default for ReassignablePartitionResponse<'_> {
 impl<'a> Wire<'a> for ReassignablePartitionResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -211,9 +222,12 @@ impl<'a> Wire<'a> for ReassignablePartitionResponse<'a> {
         Ok(Self { partition_index, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,6 +15,7 @@ pub struct AlterReplicaLogDirsRequest<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let dirs = reader.array()?;
         if reader.flexible() {
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for AlterReplicaLogDirsRequest<'a> {
         Ok(Self { dirs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.dirs)?;
         if writer.flexible() {
@@ -47,6 +49,7 @@ pub struct AlterReplicaLogDir<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDir<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let path = reader.string()?;
         let topics = reader.array()?;
@@ -56,6 +59,7 @@ impl<'a> Wire<'a> for AlterReplicaLogDir<'a> {
         Ok(Self { path, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.path)?;
         writer.array(&self.topics)?;
@@ -75,6 +79,7 @@ pub struct AlterReplicaLogDirTopic<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -84,6 +89,7 @@ impl<'a> Wire<'a> for AlterReplicaLogDirTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -103,6 +109,7 @@ pub struct AlterReplicaLogDirsResponse<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -112,6 +119,7 @@ impl<'a> Wire<'a> for AlterReplicaLogDirsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -137,6 +145,7 @@ pub struct AlterReplicaLogDirTopicResult<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -146,6 +155,7 @@ impl<'a> Wire<'a> for AlterReplicaLogDirTopicResult<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -165,6 +175,7 @@ pub struct AlterReplicaLogDirPartitionResult {
 impl<'a> Wire<'a> for AlterReplicaLogDirPartitionResult {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -174,9 +185,12 @@ impl<'a> Wire<'a> for AlterReplicaLogDirPartitionResult {
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

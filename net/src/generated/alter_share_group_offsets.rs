@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct AlterShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct AlterShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestTopic<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -70,6 +74,7 @@ pub struct AlterShareGroupOffsetsRequestPartition {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestPartition {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let start_offset = reader.i64()?;
@@ -77,9 +82,12 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestPartition {
         Ok(Self { partition_index, start_offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i64(self.start_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i64(self.start_offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -96,6 +104,7 @@ pub struct AlterShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -105,9 +114,12 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, responses })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.responses)?;
         writer.no_tags();
@@ -131,6 +143,7 @@ pub struct AlterShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 19;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -139,6 +152,7 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsResponseTopic<'a> {
         Ok(Self { topic_name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.uuid(self.topic_id);
@@ -158,6 +172,7 @@ pub struct AlterShareGroupOffsetsResponsePartition<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponsePartition<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -166,9 +181,12 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsResponsePartition<'a> {
         Ok(Self { partition_index, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct AlterUserScramCredentialsRequest<'a> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let deletions = reader.array()?;
         let upsertions = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for AlterUserScramCredentialsRequest<'a> {
         Ok(Self { deletions, upsertions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.deletions)?;
         writer.array(&self.upsertions)?;
@@ -46,6 +48,7 @@ pub struct ScramCredentialDeletion<'a> {
 impl<'a> Wire<'a> for ScramCredentialDeletion<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let mechanism = reader.i8()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for ScramCredentialDeletion<'a> {
         Ok(Self { name, mechanism })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.i8(self.mechanism);
@@ -73,6 +77,7 @@ pub struct ScramCredentialUpsertion<'a> {
 impl<'a> Wire<'a> for ScramCredentialUpsertion<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let mechanism = reader.i8()?;
@@ -83,10 +88,13 @@ impl<'a> Wire<'a> for ScramCredentialUpsertion<'a> {
         Ok(Self { name, mechanism, iterations, salt, salted_password })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i8(self.mechanism);
-        writer.i32(self.iterations);
+        let mut run = Run::<5>::new();
+        run.i8(self.mechanism);
+        run.i32(self.iterations);
+        writer.run(&run);
         writer.bytes(self.salt)?;
         writer.bytes(self.salted_password)?;
         writer.no_tags();
@@ -103,6 +111,7 @@ pub struct AlterUserScramCredentialsResponse<'a> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -110,6 +119,7 @@ impl<'a> Wire<'a> for AlterUserScramCredentialsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -140,6 +150,7 @@ impl Default for AlterUserScramCredentialsResult<'_> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsResult<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let user = reader.string()?;
         let error_code = reader.i16()?;
@@ -148,6 +159,7 @@ impl<'a> Wire<'a> for AlterUserScramCredentialsResult<'a> {
         Ok(Self { user, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.user)?;
         writer.i16(self.error_code);

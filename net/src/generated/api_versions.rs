@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,7 @@ impl Default for ApiVersionsRequest<'_> {
 impl<'a> Wire<'a> for ApiVersionsRequest<'a> {
     const BYTES_MIN: usize = 0;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let client_software_name = if v >= 3 { reader.string()? } else { "" };
@@ -45,6 +46,7 @@ impl<'a> Wire<'a> for ApiVersionsRequest<'a> {
         Ok(Self { client_software_name, client_software_version, cluster_id, node_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 3 {
@@ -105,6 +107,7 @@ impl Default for ApiVersionsResponse<'_> {
 impl<'a> Wire<'a> for ApiVersionsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -137,6 +140,7 @@ impl<'a> Wire<'a> for ApiVersionsResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -194,6 +198,7 @@ pub struct ApiVersion {
 impl<'a> Wire<'a> for ApiVersion {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let api_key = reader.i16()?;
         let min_version = reader.i16()?;
@@ -204,10 +209,13 @@ impl<'a> Wire<'a> for ApiVersion {
         Ok(Self { api_key, min_version, max_version })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i16(self.api_key);
-        writer.i16(self.min_version);
-        writer.i16(self.max_version);
+        let mut run = Run::<6>::new();
+        run.i16(self.api_key);
+        run.i16(self.min_version);
+        run.i16(self.max_version);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -226,6 +234,7 @@ pub struct SupportedFeatureKey<'a> {
 impl<'a> Wire<'a> for SupportedFeatureKey<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let min_version = reader.i16()?;
@@ -234,10 +243,13 @@ impl<'a> Wire<'a> for SupportedFeatureKey<'a> {
         Ok(Self { name, min_version, max_version })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i16(self.min_version);
-        writer.i16(self.max_version);
+        let mut run = Run::<4>::new();
+        run.i16(self.min_version);
+        run.i16(self.max_version);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -254,6 +266,7 @@ pub struct FinalizedFeatureKey<'a> {
 impl<'a> Wire<'a> for FinalizedFeatureKey<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let max_version_level = reader.i16()?;
@@ -262,10 +275,13 @@ impl<'a> Wire<'a> for FinalizedFeatureKey<'a> {
         Ok(Self { name, max_version_level, min_version_level })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i16(self.max_version_level);
-        writer.i16(self.min_version_level);
+        let mut run = Run::<4>::new();
+        run.i16(self.max_version_level);
+        run.i16(self.min_version_level);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for AssignReplicasToDirsRequest<'_> {
 impl<'a> Wire<'a> for AssignReplicasToDirsRequest<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         let broker_epoch = reader.i64()?;
@@ -31,9 +32,12 @@ impl<'a> Wire<'a> for AssignReplicasToDirsRequest<'a> {
         Ok(Self { broker_id, broker_epoch, directories })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.broker_id);
-        writer.i64(self.broker_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.broker_id);
+        run.i64(self.broker_epoch);
+        writer.run(&run);
         writer.array(&self.directories)?;
         writer.no_tags();
         Ok(())
@@ -55,6 +59,7 @@ pub struct RequestDirectoryData<'a> {
 impl<'a> Wire<'a> for RequestDirectoryData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.uuid()?;
         let topics = reader.array()?;
@@ -62,6 +67,7 @@ impl<'a> Wire<'a> for RequestDirectoryData<'a> {
         Ok(Self { id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.id);
         writer.array(&self.topics)?;
@@ -79,6 +85,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -86,6 +93,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -102,12 +110,14 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         reader.skip_tags()?;
         Ok(Self { partition_index })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.no_tags();
@@ -125,6 +135,7 @@ pub struct AssignReplicasToDirsResponse<'a> {
 impl<'a> Wire<'a> for AssignReplicasToDirsResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -133,9 +144,12 @@ impl<'a> Wire<'a> for AssignReplicasToDirsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, directories })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.array(&self.directories)?;
         writer.no_tags();
         Ok(())
@@ -157,6 +171,7 @@ pub struct ResponseDirectoryData<'a> {
 impl<'a> Wire<'a> for ResponseDirectoryData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.uuid()?;
         let topics = reader.array()?;
@@ -164,6 +179,7 @@ impl<'a> Wire<'a> for ResponseDirectoryData<'a> {
         Ok(Self { id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.id);
         writer.array(&self.topics)?;
@@ -181,6 +197,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -188,6 +205,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -205,6 +223,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -212,9 +231,12 @@ impl<'a> Wire<'a> for ResponsePartitionData {
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

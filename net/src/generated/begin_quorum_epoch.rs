@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,7 @@ impl Default for BeginQuorumEpochRequest<'_> {
 impl<'a> Wire<'a> for BeginQuorumEpochRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -43,6 +44,7 @@ impl<'a> Wire<'a> for BeginQuorumEpochRequest<'a> {
         Ok(Self { cluster_id, voter_id, topics, leader_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.cluster_id)?;
@@ -75,6 +77,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -84,6 +87,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -106,6 +110,7 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 12;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -118,14 +123,17 @@ impl<'a> Wire<'a> for RequestPartitionData {
         Ok(Self { partition_index, voter_directory_id, leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.partition_index);
         if v == 1 {
             writer.uuid(self.voter_directory_id);
         }
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -144,6 +152,7 @@ pub struct LeaderEndpoint<'a> {
 impl<'a> Wire<'a> for LeaderEndpoint<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -152,6 +161,7 @@ impl<'a> Wire<'a> for LeaderEndpoint<'a> {
         Ok(Self { name, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
@@ -172,6 +182,7 @@ pub struct BeginQuorumEpochResponse<'a> {
 impl<'a> Wire<'a> for BeginQuorumEpochResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let topics = reader.array()?;
@@ -188,6 +199,7 @@ impl<'a> Wire<'a> for BeginQuorumEpochResponse<'a> {
         Ok(Self { error_code, topics, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -221,6 +233,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -230,6 +243,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -251,6 +265,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -262,11 +277,14 @@ impl<'a> Wire<'a> for ResponsePartitionData {
         Ok(Self { partition_index, error_code, leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<14>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -285,6 +303,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -293,6 +312,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

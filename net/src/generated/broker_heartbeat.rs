@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,7 @@ impl Default for BrokerHeartbeatRequest<'_> {
 impl<'a> Wire<'a> for BrokerHeartbeatRequest<'a> {
     const BYTES_MIN: usize = 23;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let broker_id = reader.i32()?;
@@ -65,13 +66,16 @@ impl<'a> Wire<'a> for BrokerHeartbeatRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.broker_id);
-        writer.i64(self.broker_epoch);
-        writer.i64(self.current_metadata_offset);
-        writer.bool(self.want_fence);
-        writer.bool(self.want_shut_down);
+        let mut run = Run::<22>::new();
+        run.i32(self.broker_id);
+        run.i64(self.broker_epoch);
+        run.i64(self.current_metadata_offset);
+        run.bool(self.want_fence);
+        run.bool(self.want_shut_down);
+        writer.run(&run);
         let has_offline_log_dirs = !self.offline_log_dirs.is_empty();
         if v < 1 && has_offline_log_dirs {
             return Err(writer.lacks("offline_log_dirs"));
@@ -121,6 +125,7 @@ impl Default for BrokerHeartbeatResponse {
 impl<'a> Wire<'a> for BrokerHeartbeatResponse {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -131,12 +136,15 @@ impl<'a> Wire<'a> for BrokerHeartbeatResponse {
         Ok(Self { throttle_time_ms, error_code, is_caught_up, is_fenced, should_shut_down })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
-        writer.bool(self.is_caught_up);
-        writer.bool(self.is_fenced);
-        writer.bool(self.should_shut_down);
+        let mut run = Run::<9>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        run.bool(self.is_caught_up);
+        run.bool(self.is_fenced);
+        run.bool(self.should_shut_down);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

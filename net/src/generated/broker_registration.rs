@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,7 @@ impl Default for BrokerRegistrationRequest<'_> {
 impl<'a> Wire<'a> for BrokerRegistrationRequest<'a> {
     const BYTES_MIN: usize = 25;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let broker_id = reader.i32()?;
@@ -67,6 +68,7 @@ impl<'a> Wire<'a> for BrokerRegistrationRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.broker_id);
@@ -108,6 +110,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -117,11 +120,14 @@ impl<'a> Wire<'a> for Listener<'a> {
         Ok(Self { name, host, port, security_protocol })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
-        writer.u16(self.port);
-        writer.i16(self.security_protocol);
+        let mut run = Run::<4>::new();
+        run.u16(self.port);
+        run.i16(self.security_protocol);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -137,6 +143,7 @@ pub struct Feature<'a> {
 impl<'a> Wire<'a> for Feature<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let min_supported_version = reader.i16()?;
@@ -145,10 +152,13 @@ impl<'a> Wire<'a> for Feature<'a> {
         Ok(Self { name, min_supported_version, max_supported_version })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i16(self.min_supported_version);
-        writer.i16(self.max_supported_version);
+        let mut run = Run::<4>::new();
+        run.i16(self.min_supported_version);
+        run.i16(self.max_supported_version);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -170,6 +180,7 @@ impl Default for BrokerRegistrationResponse {
 impl<'a> Wire<'a> for BrokerRegistrationResponse {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -178,10 +189,13 @@ impl<'a> Wire<'a> for BrokerRegistrationResponse {
         Ok(Self { throttle_time_ms, error_code, broker_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
-        writer.i64(self.broker_epoch);
+        let mut run = Run::<14>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        run.i64(self.broker_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

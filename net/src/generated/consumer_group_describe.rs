@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct ConsumerGroupDescribeRequest<'a> {
 impl<'a> Wire<'a> for ConsumerGroupDescribeRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_ids = reader.array()?;
         let include_authorized_operations = reader.bool()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for ConsumerGroupDescribeRequest<'a> {
         Ok(Self { group_ids, include_authorized_operations })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.group_ids)?;
         writer.bool(self.include_authorized_operations);
@@ -46,6 +48,7 @@ pub struct ConsumerGroupDescribeResponse<'a> {
 impl<'a> Wire<'a> for ConsumerGroupDescribeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for ConsumerGroupDescribeResponse<'a> {
         Ok(Self { throttle_time_ms, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.groups)?;
@@ -99,6 +103,7 @@ impl Default for DescribedGroup<'_> {
 impl<'a> Wire<'a> for DescribedGroup<'a> {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -123,13 +128,16 @@ impl<'a> Wire<'a> for DescribedGroup<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
         writer.string(self.group_id)?;
         writer.string(self.group_state)?;
-        writer.i32(self.group_epoch);
-        writer.i32(self.assignment_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.group_epoch);
+        run.i32(self.assignment_epoch);
+        writer.run(&run);
         writer.string(self.assignor_name)?;
         writer.array(&self.members)?;
         writer.i32(self.authorized_operations);
@@ -175,6 +183,7 @@ impl Default for Member<'_> {
 impl<'a> Wire<'a> for Member<'a> {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -204,6 +213,7 @@ impl<'a> Wire<'a> for Member<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.member_id)?;
@@ -234,6 +244,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 19;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let topic_name = reader.string()?;
@@ -242,6 +253,7 @@ impl<'a> Wire<'a> for TopicPartitions<'a> {
         Ok(Self { topic_id, topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.string(self.topic_name)?;
@@ -259,12 +271,14 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { topic_partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topic_partitions)?;
         writer.no_tags();

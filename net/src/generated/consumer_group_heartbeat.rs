@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,7 @@ impl Default for ConsumerGroupHeartbeatRequest<'_> {
 impl<'a> Wire<'a> for ConsumerGroupHeartbeatRequest<'a> {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -69,6 +70,7 @@ impl<'a> Wire<'a> for ConsumerGroupHeartbeatRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -105,6 +107,7 @@ pub struct RequestTopicPartitions<'a> {
 impl<'a> Wire<'a> for RequestTopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -112,6 +115,7 @@ impl<'a> Wire<'a> for RequestTopicPartitions<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -134,6 +138,7 @@ pub struct ConsumerGroupHeartbeatResponse<'a> {
 impl<'a> Wire<'a> for ConsumerGroupHeartbeatResponse<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -154,13 +159,18 @@ impl<'a> Wire<'a> for ConsumerGroupHeartbeatResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.nullable_string(self.member_id)?;
-        writer.i32(self.member_epoch);
-        writer.i32(self.heartbeat_interval_ms);
+        let mut run = Run::<8>::new();
+        run.i32(self.member_epoch);
+        run.i32(self.heartbeat_interval_ms);
+        writer.run(&run);
         writer.nullable_struct(self.assignment.as_ref())?;
         writer.no_tags();
         Ok(())
@@ -181,12 +191,14 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { topic_partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topic_partitions)?;
         writer.no_tags();
@@ -203,6 +215,7 @@ pub struct ResponseTopicPartitions<'a> {
 impl<'a> Wire<'a> for ResponseTopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -210,6 +223,7 @@ impl<'a> Wire<'a> for ResponseTopicPartitions<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;

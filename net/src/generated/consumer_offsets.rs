@@ -16,6 +16,7 @@ pub struct LegacyOffsetCommitKey<'a> {
 impl<'a> Wire<'a> for LegacyOffsetCommitKey<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         let topic = reader.string()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for LegacyOffsetCommitKey<'a> {
         Ok(Self { group, topic, partition })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group)?;
         writer.string(self.topic)?;
@@ -51,6 +53,7 @@ pub struct LegacyOffsetCommitValue<'a> {
 impl<'a> Wire<'a> for LegacyOffsetCommitValue<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let offset = reader.i64()?;
         let metadata = reader.string()?;
@@ -58,6 +61,7 @@ impl<'a> Wire<'a> for LegacyOffsetCommitValue<'a> {
         Ok(Self { offset, metadata, commit_timestamp })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i64(self.offset);
         writer.string(self.metadata)?;
@@ -82,6 +86,7 @@ pub struct OffsetCommitKey<'a> {
 impl<'a> Wire<'a> for OffsetCommitKey<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         let topic = reader.string()?;
@@ -89,6 +94,7 @@ impl<'a> Wire<'a> for OffsetCommitKey<'a> {
         Ok(Self { group, topic, partition })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group)?;
         writer.string(self.topic)?;
@@ -136,6 +142,7 @@ impl Default for OffsetCommitValue<'_> {
 impl<'a> Wire<'a> for OffsetCommitValue<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let offset = reader.i64()?;
@@ -156,6 +163,7 @@ impl<'a> Wire<'a> for OffsetCommitValue<'a> {
         Ok(Self { offset, leader_epoch, metadata, commit_timestamp, expire_timestamp, topic_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i64(self.offset);
@@ -195,11 +203,13 @@ pub struct GroupMetadataKey<'a> {
 impl<'a> Wire<'a> for GroupMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         Ok(Self { group })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group)?;
         Ok(())
@@ -243,6 +253,7 @@ impl Default for GroupMetadataValue<'_> {
 impl<'a> Wire<'a> for GroupMetadataValue<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let protocol_type = reader.string()?;
@@ -257,6 +268,7 @@ impl<'a> Wire<'a> for GroupMetadataValue<'a> {
         Ok(Self { protocol_type, generation, protocol, leader, current_state_timestamp, members })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.protocol_type)?;
@@ -312,6 +324,7 @@ impl Default for MemberMetadata<'_> {
 impl<'a> Wire<'a> for MemberMetadata<'a> {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -337,6 +350,7 @@ impl<'a> Wire<'a> for MemberMetadata<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.member_id)?;

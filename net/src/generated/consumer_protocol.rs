@@ -31,6 +31,7 @@ impl Default for ConsumerProtocolSubscription<'_> {
 impl<'a> Wire<'a> for ConsumerProtocolSubscription<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topics = reader.array()?;
@@ -41,6 +42,7 @@ impl<'a> Wire<'a> for ConsumerProtocolSubscription<'a> {
         Ok(Self { topics, user_data, owned_partitions, generation_id, rack_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.topics)?;
@@ -74,12 +76,14 @@ pub struct ConsumerProtocolSubscriptionTopicPartition<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolSubscriptionTopicPartition<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -96,12 +100,14 @@ pub struct ConsumerProtocolAssignment<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolAssignment<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let assigned_partitions = reader.array()?;
         let user_data = reader.nullable_bytes()?;
         Ok(Self { assigned_partitions, user_data })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.assigned_partitions)?;
         writer.nullable_bytes(self.user_data)?;
@@ -124,12 +130,14 @@ pub struct ConsumerProtocolAssignmentTopicPartition<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolAssignmentTopicPartition<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;

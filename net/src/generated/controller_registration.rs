@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +19,7 @@ pub struct ControllerRegistrationRequest<'a> {
 impl<'a> Wire<'a> for ControllerRegistrationRequest<'a> {
     const BYTES_MIN: usize = 24;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let controller_id = reader.i32()?;
         let incarnation_id = reader.uuid()?;
@@ -29,10 +30,13 @@ impl<'a> Wire<'a> for ControllerRegistrationRequest<'a> {
         Ok(Self { controller_id, incarnation_id, zk_migration_ready, listeners, features })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.controller_id);
-        writer.uuid(self.incarnation_id);
-        writer.bool(self.zk_migration_ready);
+        let mut run = Run::<21>::new();
+        run.i32(self.controller_id);
+        run.uuid(self.incarnation_id);
+        run.bool(self.zk_migration_ready);
+        writer.run(&run);
         writer.array(&self.listeners)?;
         writer.array(&self.features)?;
         writer.no_tags();
@@ -57,6 +61,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -66,11 +71,14 @@ impl<'a> Wire<'a> for Listener<'a> {
         Ok(Self { name, host, port, security_protocol })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
-        writer.u16(self.port);
-        writer.i16(self.security_protocol);
+        let mut run = Run::<4>::new();
+        run.u16(self.port);
+        run.i16(self.security_protocol);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -86,6 +94,7 @@ pub struct Feature<'a> {
 impl<'a> Wire<'a> for Feature<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let min_supported_version = reader.i16()?;
@@ -94,10 +103,13 @@ impl<'a> Wire<'a> for Feature<'a> {
         Ok(Self { name, min_supported_version, max_supported_version })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i16(self.min_supported_version);
-        writer.i16(self.max_supported_version);
+        let mut run = Run::<4>::new();
+        run.i16(self.min_supported_version);
+        run.i16(self.max_supported_version);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -119,6 +131,7 @@ impl Default for ControllerRegistrationResponse<'_> {
 impl<'a> Wire<'a> for ControllerRegistrationResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -127,9 +140,12 @@ impl<'a> Wire<'a> for ControllerRegistrationResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

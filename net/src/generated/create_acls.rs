@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,6 +15,7 @@ pub struct CreateAclsRequest<'a> {
 impl<'a> Wire<'a> for CreateAclsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let creations = reader.array()?;
         if reader.flexible() {
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for CreateAclsRequest<'a> {
         Ok(Self { creations })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.creations)?;
         if writer.flexible() {
@@ -66,6 +68,7 @@ impl Default for AclCreation<'_> {
 impl<'a> Wire<'a> for AclCreation<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -88,14 +91,17 @@ impl<'a> Wire<'a> for AclCreation<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type);
         writer.string(self.resource_name)?;
         writer.i8(self.resource_pattern_type);
         writer.string(self.principal)?;
         writer.string(self.host)?;
-        writer.i8(self.operation);
-        writer.i8(self.permission_type);
+        let mut run = Run::<2>::new();
+        run.i8(self.operation);
+        run.i8(self.permission_type);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -112,6 +118,7 @@ pub struct CreateAclsResponse<'a> {
 impl<'a> Wire<'a> for CreateAclsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -121,6 +128,7 @@ impl<'a> Wire<'a> for CreateAclsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -152,6 +160,7 @@ impl Default for AclCreationResult<'_> {
 impl<'a> Wire<'a> for AclCreationResult<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -161,6 +170,7 @@ impl<'a> Wire<'a> for AclCreationResult<'a> {
         Ok(Self { error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;

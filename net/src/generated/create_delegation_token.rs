@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,7 @@ impl Default for CreateDelegationTokenRequest<'_> {
 impl<'a> Wire<'a> for CreateDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let owner_principal_type = if v == 3 { reader.nullable_string()? } else { Some("") };
@@ -43,6 +44,7 @@ impl<'a> Wire<'a> for CreateDelegationTokenRequest<'a> {
         Ok(Self { owner_principal_type, owner_principal_name, renewers, max_lifetime_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v == 3 {
@@ -79,6 +81,7 @@ pub struct CreatableRenewers<'a> {
 impl<'a> Wire<'a> for CreatableRenewers<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;
@@ -88,6 +91,7 @@ impl<'a> Wire<'a> for CreatableRenewers<'a> {
         Ok(Self { principal_type, principal_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.principal_type)?;
         writer.string(self.principal_name)?;
@@ -118,6 +122,7 @@ pub struct CreateDelegationTokenResponse<'a> {
 impl<'a> Wire<'a> for CreateDelegationTokenResponse<'a> {
     const BYTES_MIN: usize = 35;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -149,6 +154,7 @@ impl<'a> Wire<'a> for CreateDelegationTokenResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -164,9 +170,11 @@ impl<'a> Wire<'a> for CreateDelegationTokenResponse<'a> {
         } else if !self.token_requester_principal_name.is_empty() {
             return Err(writer.lacks("token_requester_principal_name"));
         }
-        writer.i64(self.issue_timestamp_ms);
-        writer.i64(self.expiry_timestamp_ms);
-        writer.i64(self.max_timestamp_ms);
+        let mut run = Run::<24>::new();
+        run.i64(self.issue_timestamp_ms);
+        run.i64(self.expiry_timestamp_ms);
+        run.i64(self.max_timestamp_ms);
+        writer.run(&run);
         writer.string(self.token_id)?;
         writer.bytes(self.hmac)?;
         writer.i32(self.throttle_time_ms);

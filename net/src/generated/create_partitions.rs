@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,6 +17,7 @@ pub struct CreatePartitionsRequest<'a> {
 impl<'a> Wire<'a> for CreatePartitionsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -27,10 +28,13 @@ impl<'a> Wire<'a> for CreatePartitionsRequest<'a> {
         Ok(Self { topics, timeout_ms, validate_only })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
-        writer.i32(self.timeout_ms);
-        writer.bool(self.validate_only);
+        let mut run = Run::<5>::new();
+        run.i32(self.timeout_ms);
+        run.bool(self.validate_only);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -60,6 +64,7 @@ impl Default for CreatePartitionsTopic<'_> {
 impl<'a> Wire<'a> for CreatePartitionsTopic<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let count = reader.i32()?;
@@ -70,6 +75,7 @@ impl<'a> Wire<'a> for CreatePartitionsTopic<'a> {
         Ok(Self { name, count, assignments })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.i32(self.count);
@@ -89,6 +95,7 @@ pub struct CreatePartitionsAssignment<'a> {
 impl<'a> Wire<'a> for CreatePartitionsAssignment<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_ids = reader.array()?;
         if reader.flexible() {
@@ -97,6 +104,7 @@ impl<'a> Wire<'a> for CreatePartitionsAssignment<'a> {
         Ok(Self { broker_ids })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.broker_ids)?;
         if writer.flexible() {
@@ -115,6 +123,7 @@ pub struct CreatePartitionsResponse<'a> {
 impl<'a> Wire<'a> for CreatePartitionsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -124,6 +133,7 @@ impl<'a> Wire<'a> for CreatePartitionsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -150,6 +160,7 @@ pub struct CreatePartitionsTopicResult<'a> {
 impl<'a> Wire<'a> for CreatePartitionsTopicResult<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let error_code = reader.i16()?;
@@ -160,6 +171,7 @@ impl<'a> Wire<'a> for CreatePartitionsTopicResult<'a> {
         Ok(Self { name, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.i16(self.error_code);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for CreateTopicsRequest<'_> {
 impl<'a> Wire<'a> for CreateTopicsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -33,10 +34,13 @@ impl<'a> Wire<'a> for CreateTopicsRequest<'a> {
         Ok(Self { topics, timeout_ms, validate_only })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
-        writer.i32(self.timeout_ms);
-        writer.bool(self.validate_only);
+        let mut run = Run::<5>::new();
+        run.i32(self.timeout_ms);
+        run.bool(self.validate_only);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -62,6 +66,7 @@ pub struct CreatableTopic<'a> {
 impl<'a> Wire<'a> for CreatableTopic<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let num_partitions = reader.i32()?;
@@ -74,10 +79,13 @@ impl<'a> Wire<'a> for CreatableTopic<'a> {
         Ok(Self { name, num_partitions, replication_factor, assignments, configs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i32(self.num_partitions);
-        writer.i16(self.replication_factor);
+        let mut run = Run::<6>::new();
+        run.i32(self.num_partitions);
+        run.i16(self.replication_factor);
+        writer.run(&run);
         writer.array(&self.assignments)?;
         writer.array(&self.configs)?;
         if writer.flexible() {
@@ -96,6 +104,7 @@ pub struct CreatableReplicaAssignment<'a> {
 impl<'a> Wire<'a> for CreatableReplicaAssignment<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let broker_ids = reader.array()?;
@@ -105,6 +114,7 @@ impl<'a> Wire<'a> for CreatableReplicaAssignment<'a> {
         Ok(Self { partition_index, broker_ids })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.array(&self.broker_ids)?;
@@ -130,6 +140,7 @@ impl Default for CreatableTopicConfig<'_> {
 impl<'a> Wire<'a> for CreatableTopicConfig<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -139,6 +150,7 @@ impl<'a> Wire<'a> for CreatableTopicConfig<'a> {
         Ok(Self { name, value })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.nullable_string(self.value)?;
@@ -158,6 +170,7 @@ pub struct CreateTopicsResponse<'a> {
 impl<'a> Wire<'a> for CreateTopicsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -167,6 +180,7 @@ impl<'a> Wire<'a> for CreateTopicsResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -218,6 +232,7 @@ impl Default for CreatableTopicResult<'_> {
 impl<'a> Wire<'a> for CreatableTopicResult<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = reader.string()?;
@@ -249,6 +264,7 @@ impl<'a> Wire<'a> for CreatableTopicResult<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.name)?;
@@ -299,6 +315,7 @@ impl Default for CreatableTopicConfigs<'_> {
 impl<'a> Wire<'a> for CreatableTopicConfigs<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -309,12 +326,15 @@ impl<'a> Wire<'a> for CreatableTopicConfigs<'a> {
         Ok(Self { name, value, read_only, config_source, is_sensitive })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.nullable_string(self.value)?;
-        writer.bool(self.read_only);
-        writer.i8(self.config_source);
-        writer.bool(self.is_sensitive);
+        let mut run = Run::<3>::new();
+        run.bool(self.read_only);
+        run.i8(self.config_source);
+        run.bool(self.is_sensitive);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

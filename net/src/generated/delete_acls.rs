@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,6 +15,7 @@ pub struct DeleteAclsRequest<'a> {
 impl<'a> Wire<'a> for DeleteAclsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let filters = reader.array()?;
         if reader.flexible() {
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for DeleteAclsRequest<'a> {
         Ok(Self { filters })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.filters)?;
         if writer.flexible() {
@@ -66,6 +68,7 @@ impl Default for DeleteAclsFilter<'_> {
 impl<'a> Wire<'a> for DeleteAclsFilter<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type_filter = reader.i8()?;
         let resource_name_filter = reader.nullable_string()?;
@@ -88,14 +91,17 @@ impl<'a> Wire<'a> for DeleteAclsFilter<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type_filter);
         writer.nullable_string(self.resource_name_filter)?;
         writer.i8(self.pattern_type_filter);
         writer.nullable_string(self.principal_filter)?;
         writer.nullable_string(self.host_filter)?;
-        writer.i8(self.operation);
-        writer.i8(self.permission_type);
+        let mut run = Run::<2>::new();
+        run.i8(self.operation);
+        run.i8(self.permission_type);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -112,6 +118,7 @@ pub struct DeleteAclsResponse<'a> {
 impl<'a> Wire<'a> for DeleteAclsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let filter_results = reader.array()?;
@@ -121,6 +128,7 @@ impl<'a> Wire<'a> for DeleteAclsResponse<'a> {
         Ok(Self { throttle_time_ms, filter_results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.filter_results)?;
@@ -153,6 +161,7 @@ impl Default for DeleteAclsFilterResult<'_> {
 impl<'a> Wire<'a> for DeleteAclsFilterResult<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -163,6 +172,7 @@ impl<'a> Wire<'a> for DeleteAclsFilterResult<'a> {
         Ok(Self { error_code, error_message, matching_acls })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
@@ -206,6 +216,7 @@ impl Default for DeleteAclsMatchingAcl<'_> {
 impl<'a> Wire<'a> for DeleteAclsMatchingAcl<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -232,6 +243,7 @@ impl<'a> Wire<'a> for DeleteAclsMatchingAcl<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
@@ -240,8 +252,10 @@ impl<'a> Wire<'a> for DeleteAclsMatchingAcl<'a> {
         writer.i8(self.pattern_type);
         writer.string(self.principal)?;
         writer.string(self.host)?;
-        writer.i8(self.operation);
-        writer.i8(self.permission_type);
+        let mut run = Run::<2>::new();
+        run.i8(self.operation);
+        run.i8(self.permission_type);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

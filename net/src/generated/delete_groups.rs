@@ -15,6 +15,7 @@ pub struct DeleteGroupsRequest<'a> {
 impl<'a> Wire<'a> for DeleteGroupsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let groups_names = reader.array()?;
         if reader.flexible() {
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for DeleteGroupsRequest<'a> {
         Ok(Self { groups_names })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.groups_names)?;
         if writer.flexible() {
@@ -47,6 +49,7 @@ pub struct DeleteGroupsResponse<'a> {
 impl<'a> Wire<'a> for DeleteGroupsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -56,6 +59,7 @@ impl<'a> Wire<'a> for DeleteGroupsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -83,6 +87,7 @@ pub struct DeletableGroupResult<'a> {
 impl<'a> Wire<'a> for DeletableGroupResult<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -94,6 +99,7 @@ impl<'a> Wire<'a> for DeletableGroupResult<'a> {
         Ok(Self { group_id, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct DeleteRecordsRequest<'a> {
 impl<'a> Wire<'a> for DeleteRecordsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -25,6 +26,7 @@ impl<'a> Wire<'a> for DeleteRecordsRequest<'a> {
         Ok(Self { topics, timeout_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
         writer.i32(self.timeout_ms);
@@ -50,6 +52,7 @@ pub struct DeleteRecordsTopic<'a> {
 impl<'a> Wire<'a> for DeleteRecordsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -59,6 +62,7 @@ impl<'a> Wire<'a> for DeleteRecordsTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -78,6 +82,7 @@ pub struct DeleteRecordsPartition {
 impl<'a> Wire<'a> for DeleteRecordsPartition {
     const BYTES_MIN: usize = 12;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let offset = reader.i64()?;
@@ -87,9 +92,12 @@ impl<'a> Wire<'a> for DeleteRecordsPartition {
         Ok(Self { partition_index, offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i64(self.offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i64(self.offset);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -106,6 +114,7 @@ pub struct DeleteRecordsResponse<'a> {
 impl<'a> Wire<'a> for DeleteRecordsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -115,6 +124,7 @@ impl<'a> Wire<'a> for DeleteRecordsResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -140,6 +150,7 @@ pub struct DeleteRecordsTopicResult<'a> {
 impl<'a> Wire<'a> for DeleteRecordsTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -149,6 +160,7 @@ impl<'a> Wire<'a> for DeleteRecordsTopicResult<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -169,6 +181,7 @@ pub struct DeleteRecordsPartitionResult {
 impl<'a> Wire<'a> for DeleteRecordsPartitionResult {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let low_watermark = reader.i64()?;
@@ -179,10 +192,13 @@ impl<'a> Wire<'a> for DeleteRecordsPartitionResult {
         Ok(Self { partition_index, low_watermark, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i64(self.low_watermark);
-        writer.i16(self.error_code);
+        let mut run = Run::<14>::new();
+        run.i32(self.partition_index);
+        run.i64(self.low_watermark);
+        run.i16(self.error_code);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct DeleteShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for DeleteShareGroupOffsetsRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -45,12 +47,14 @@ pub struct DeleteShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         reader.skip_tags()?;
         Ok(Self { topic_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.no_tags();
@@ -69,6 +73,7 @@ pub struct DeleteShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -78,9 +83,12 @@ impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, responses })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.responses)?;
         writer.no_tags();
@@ -105,6 +113,7 @@ pub struct DeleteShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -114,10 +123,13 @@ impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponseTopic<'a> {
         Ok(Self { topic_name, topic_id, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
-        writer.uuid(self.topic_id);
-        writer.i16(self.error_code);
+        let mut run = Run::<18>::new();
+        run.uuid(self.topic_id);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

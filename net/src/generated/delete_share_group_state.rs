@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct DeleteShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for DeleteShareGroupStateRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct DeleteStateData<'a> {
 impl<'a> Wire<'a> for DeleteStateData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for DeleteStateData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -69,12 +73,14 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         reader.skip_tags()?;
         Ok(Self { partition })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition);
         writer.no_tags();
@@ -90,12 +96,14 @@ pub struct DeleteShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.results)?;
         writer.no_tags();
@@ -118,6 +126,7 @@ pub struct DeleteStateResult<'a> {
 impl<'a> Wire<'a> for DeleteStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -125,6 +134,7 @@ impl<'a> Wire<'a> for DeleteStateResult<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -143,6 +153,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;
@@ -151,9 +162,12 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         Ok(Self { partition, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

@@ -19,6 +19,7 @@ pub struct DeleteTopicsRequest<'a> {
 impl<'a> Wire<'a> for DeleteTopicsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topics = if v == 6 { reader.array()? } else { Array::empty() };
@@ -30,6 +31,7 @@ impl<'a> Wire<'a> for DeleteTopicsRequest<'a> {
         Ok(Self { topics, topic_names, timeout_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v == 6 {
@@ -64,6 +66,7 @@ pub struct DeleteTopicState<'a> {
 impl<'a> Wire<'a> for DeleteTopicState<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.nullable_string()?;
         let topic_id = reader.uuid()?;
@@ -71,6 +74,7 @@ impl<'a> Wire<'a> for DeleteTopicState<'a> {
         Ok(Self { name, topic_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_string(self.name)?;
         writer.uuid(self.topic_id);
@@ -88,6 +92,7 @@ pub struct DeleteTopicsResponse<'a> {
 impl<'a> Wire<'a> for DeleteTopicsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let responses = reader.array()?;
@@ -97,6 +102,7 @@ impl<'a> Wire<'a> for DeleteTopicsResponse<'a> {
         Ok(Self { throttle_time_ms, responses })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.responses)?;
@@ -132,6 +138,7 @@ impl Default for DeletableTopicResult<'_> {
 impl<'a> Wire<'a> for DeletableTopicResult<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v == 6 { reader.nullable_string()? } else { Some(reader.string()?) };
@@ -144,6 +151,7 @@ impl<'a> Wire<'a> for DeletableTopicResult<'a> {
         Ok(Self { name, topic_id, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v == 6 {

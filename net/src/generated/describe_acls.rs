@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,7 @@ impl Default for DescribeAclsRequest<'_> {
 impl<'a> Wire<'a> for DescribeAclsRequest<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type_filter = reader.i8()?;
         let resource_name_filter = reader.nullable_string()?;
@@ -57,14 +58,17 @@ impl<'a> Wire<'a> for DescribeAclsRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type_filter);
         writer.nullable_string(self.resource_name_filter)?;
         writer.i8(self.pattern_type_filter);
         writer.nullable_string(self.principal_filter)?;
         writer.nullable_string(self.host_filter)?;
-        writer.i8(self.operation);
-        writer.i8(self.permission_type);
+        let mut run = Run::<2>::new();
+        run.i8(self.operation);
+        run.i8(self.permission_type);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -100,6 +104,7 @@ impl Default for DescribeAclsResponse<'_> {
 impl<'a> Wire<'a> for DescribeAclsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -111,9 +116,12 @@ impl<'a> Wire<'a> for DescribeAclsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, resources })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.resources)?;
         if writer.flexible() {
@@ -146,6 +154,7 @@ impl Default for DescribeAclsResource<'_> {
 impl<'a> Wire<'a> for DescribeAclsResource<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -157,6 +166,7 @@ impl<'a> Wire<'a> for DescribeAclsResource<'a> {
         Ok(Self { resource_type, resource_name, pattern_type, acls })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type);
         writer.string(self.resource_name)?;
@@ -180,6 +190,7 @@ pub struct AclDescription<'a> {
 impl<'a> Wire<'a> for AclDescription<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal = reader.string()?;
         let host = reader.string()?;
@@ -191,11 +202,14 @@ impl<'a> Wire<'a> for AclDescription<'a> {
         Ok(Self { principal, host, operation, permission_type })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.principal)?;
         writer.string(self.host)?;
-        writer.i8(self.operation);
-        writer.i8(self.permission_type);
+        let mut run = Run::<2>::new();
+        run.i8(self.operation);
+        run.i8(self.permission_type);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct DescribeClientQuotasRequest<'a> {
 impl<'a> Wire<'a> for DescribeClientQuotasRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let components = reader.array()?;
         let strict = reader.bool()?;
@@ -25,6 +26,7 @@ impl<'a> Wire<'a> for DescribeClientQuotasRequest<'a> {
         Ok(Self { components, strict })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.components)?;
         writer.bool(self.strict);
@@ -57,6 +59,7 @@ impl Default for ComponentData<'_> {
 impl<'a> Wire<'a> for ComponentData<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let match_type = reader.i8()?;
@@ -67,6 +70,7 @@ impl<'a> Wire<'a> for ComponentData<'a> {
         Ok(Self { entity_type, match_type, r#match })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.entity_type)?;
         writer.i8(self.match_type);
@@ -100,6 +104,7 @@ impl Default for DescribeClientQuotasResponse<'_> {
 impl<'a> Wire<'a> for DescribeClientQuotasResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -111,9 +116,12 @@ impl<'a> Wire<'a> for DescribeClientQuotasResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, entries })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.nullable_array(self.entries.as_ref())?;
         if writer.flexible() {
@@ -138,6 +146,7 @@ pub struct EntryData<'a> {
 impl<'a> Wire<'a> for EntryData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity = reader.array()?;
         let values = reader.array()?;
@@ -147,6 +156,7 @@ impl<'a> Wire<'a> for EntryData<'a> {
         Ok(Self { entity, values })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.entity)?;
         writer.array(&self.values)?;
@@ -172,6 +182,7 @@ impl Default for EntityData<'_> {
 impl<'a> Wire<'a> for EntityData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;
@@ -181,6 +192,7 @@ impl<'a> Wire<'a> for EntityData<'a> {
         Ok(Self { entity_type, entity_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.entity_type)?;
         writer.nullable_string(self.entity_name)?;
@@ -200,6 +212,7 @@ pub struct ValueData<'a> {
 impl<'a> Wire<'a> for ValueData<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.f64()?;
@@ -209,6 +222,7 @@ impl<'a> Wire<'a> for ValueData<'a> {
         Ok(Self { key, value })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.key)?;
         writer.f64(self.value);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,7 @@ impl Default for DescribeClusterRequest {
 impl<'a> Wire<'a> for DescribeClusterRequest {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let include_cluster_authorized_operations = reader.bool()?;
@@ -38,6 +39,7 @@ impl<'a> Wire<'a> for DescribeClusterRequest {
         Ok(Self { include_cluster_authorized_operations, endpoint_type, include_fenced_brokers })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.bool(self.include_cluster_authorized_operations);
@@ -93,6 +95,7 @@ impl Default for DescribeClusterResponse<'_> {
 impl<'a> Wire<'a> for DescribeClusterResponse<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -116,10 +119,13 @@ impl<'a> Wire<'a> for DescribeClusterResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         if v >= 1 {
             writer.i8(self.endpoint_type);
@@ -154,6 +160,7 @@ pub struct DescribeClusterBroker<'a> {
 impl<'a> Wire<'a> for DescribeClusterBroker<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let broker_id = reader.i32()?;
@@ -165,6 +172,7 @@ impl<'a> Wire<'a> for DescribeClusterBroker<'a> {
         Ok(Self { broker_id, host, port, rack, is_fenced })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.broker_id);

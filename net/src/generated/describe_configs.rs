@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +18,7 @@ pub struct DescribeConfigsRequest<'a> {
 impl<'a> Wire<'a> for DescribeConfigsRequest<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resources = reader.array()?;
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for DescribeConfigsRequest<'a> {
         Ok(Self { resources, include_synonyms, include_documentation })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.resources)?;
@@ -67,6 +69,7 @@ impl Default for DescribeConfigsResource<'_> {
 impl<'a> Wire<'a> for DescribeConfigsResource<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -77,6 +80,7 @@ impl<'a> Wire<'a> for DescribeConfigsResource<'a> {
         Ok(Self { resource_type, resource_name, configuration_keys })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.resource_type);
         writer.string(self.resource_name)?;
@@ -97,6 +101,7 @@ pub struct DescribeConfigsResponse<'a> {
 impl<'a> Wire<'a> for DescribeConfigsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -106,6 +111,7 @@ impl<'a> Wire<'a> for DescribeConfigsResponse<'a> {
         Ok(Self { throttle_time_ms, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.results)?;
@@ -146,6 +152,7 @@ impl Default for DescribeConfigsResult<'_> {
 impl<'a> Wire<'a> for DescribeConfigsResult<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -158,6 +165,7 @@ impl<'a> Wire<'a> for DescribeConfigsResult<'a> {
         Ok(Self { error_code, error_message, resource_type, resource_name, configs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
@@ -203,6 +211,7 @@ impl Default for DescribeConfigsResourceResult<'_> {
 impl<'a> Wire<'a> for DescribeConfigsResourceResult<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = reader.string()?;
@@ -228,13 +237,16 @@ impl<'a> Wire<'a> for DescribeConfigsResourceResult<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.name)?;
         writer.nullable_string(self.value)?;
-        writer.bool(self.read_only);
-        writer.i8(self.config_source);
-        writer.bool(self.is_sensitive);
+        let mut run = Run::<3>::new();
+        run.bool(self.read_only);
+        run.i8(self.config_source);
+        run.bool(self.is_sensitive);
+        writer.run(&run);
         writer.array(&self.synonyms)?;
         if v >= 3 {
             writer.i8(self.config_type);
@@ -265,6 +277,7 @@ impl Default for DescribeConfigsSynonym<'_> {
 impl<'a> Wire<'a> for DescribeConfigsSynonym<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -275,6 +288,7 @@ impl<'a> Wire<'a> for DescribeConfigsSynonym<'a> {
         Ok(Self { name, value, source })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.nullable_string(self.value)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,7 @@ impl Default for DescribeDelegationTokenRequest<'_> {
 impl<'a> Wire<'a> for DescribeDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let owners = reader.nullable_array()?;
         if reader.flexible() {
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for DescribeDelegationTokenRequest<'a> {
         Ok(Self { owners })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_array(self.owners.as_ref())?;
         if writer.flexible() {
@@ -53,6 +55,7 @@ pub struct DescribeDelegationTokenOwner<'a> {
 impl<'a> Wire<'a> for DescribeDelegationTokenOwner<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;
@@ -62,6 +65,7 @@ impl<'a> Wire<'a> for DescribeDelegationTokenOwner<'a> {
         Ok(Self { principal_type, principal_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.principal_type)?;
         writer.string(self.principal_name)?;
@@ -82,6 +86,7 @@ pub struct DescribeDelegationTokenResponse<'a> {
 impl<'a> Wire<'a> for DescribeDelegationTokenResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let tokens = reader.array()?;
@@ -92,6 +97,7 @@ impl<'a> Wire<'a> for DescribeDelegationTokenResponse<'a> {
         Ok(Self { error_code, tokens, throttle_time_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.array(&self.tokens)?;
@@ -128,6 +134,7 @@ pub struct DescribedDelegationToken<'a> {
 impl<'a> Wire<'a> for DescribedDelegationToken<'a> {
     const BYTES_MIN: usize = 30;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let principal_type = reader.string()?;
@@ -157,6 +164,7 @@ impl<'a> Wire<'a> for DescribedDelegationToken<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.principal_type)?;
@@ -171,9 +179,11 @@ impl<'a> Wire<'a> for DescribedDelegationToken<'a> {
         } else if !self.token_requester_principal_name.is_empty() {
             return Err(writer.lacks("token_requester_principal_name"));
         }
-        writer.i64(self.issue_timestamp);
-        writer.i64(self.expiry_timestamp);
-        writer.i64(self.max_timestamp);
+        let mut run = Run::<24>::new();
+        run.i64(self.issue_timestamp);
+        run.i64(self.expiry_timestamp);
+        run.i64(self.max_timestamp);
+        writer.run(&run);
         writer.string(self.token_id)?;
         writer.bytes(self.hmac)?;
         writer.array(&self.renewers)?;
@@ -193,6 +203,7 @@ pub struct DescribedDelegationTokenRenewer<'a> {
 impl<'a> Wire<'a> for DescribedDelegationTokenRenewer<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;
@@ -202,6 +213,7 @@ impl<'a> Wire<'a> for DescribedDelegationTokenRenewer<'a> {
         Ok(Self { principal_type, principal_name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.principal_type)?;
         writer.string(self.principal_name)?;

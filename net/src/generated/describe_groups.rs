@@ -17,6 +17,7 @@ pub struct DescribeGroupsRequest<'a> {
 impl<'a> Wire<'a> for DescribeGroupsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let groups = reader.array()?;
@@ -27,6 +28,7 @@ impl<'a> Wire<'a> for DescribeGroupsRequest<'a> {
         Ok(Self { groups, include_authorized_operations })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.groups)?;
@@ -58,6 +60,7 @@ pub struct DescribeGroupsResponse<'a> {
 impl<'a> Wire<'a> for DescribeGroupsResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -68,6 +71,7 @@ impl<'a> Wire<'a> for DescribeGroupsResponse<'a> {
         Ok(Self { throttle_time_ms, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -119,6 +123,7 @@ impl Default for DescribedGroup<'_> {
 impl<'a> Wire<'a> for DescribedGroup<'a> {
     const BYTES_MIN: usize = 12;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -144,6 +149,7 @@ impl<'a> Wire<'a> for DescribedGroup<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -183,6 +189,7 @@ pub struct DescribedGroupMember<'a> {
 impl<'a> Wire<'a> for DescribedGroupMember<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -204,6 +211,7 @@ impl<'a> Wire<'a> for DescribedGroupMember<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.member_id)?;

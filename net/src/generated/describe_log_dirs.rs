@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,7 @@ impl Default for DescribeLogDirsRequest<'_> {
 impl<'a> Wire<'a> for DescribeLogDirsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.nullable_array()?;
         if reader.flexible() {
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for DescribeLogDirsRequest<'a> {
         Ok(Self { topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_array(self.topics.as_ref())?;
         if writer.flexible() {
@@ -53,6 +55,7 @@ pub struct DescribableLogDirTopic<'a> {
 impl<'a> Wire<'a> for DescribableLogDirTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -62,6 +65,7 @@ impl<'a> Wire<'a> for DescribableLogDirTopic<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -83,6 +87,7 @@ pub struct DescribeLogDirsResponse<'a> {
 impl<'a> Wire<'a> for DescribeLogDirsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -94,6 +99,7 @@ impl<'a> Wire<'a> for DescribeLogDirsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.throttle_time_ms);
@@ -143,6 +149,7 @@ impl Default for DescribeLogDirsResult<'_> {
 impl<'a> Wire<'a> for DescribeLogDirsResult<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -157,6 +164,7 @@ impl<'a> Wire<'a> for DescribeLogDirsResult<'a> {
         Ok(Self { error_code, log_dir, topics, total_bytes, usable_bytes, is_cordoned })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -187,6 +195,7 @@ pub struct DescribeLogDirsTopic<'a> {
 impl<'a> Wire<'a> for DescribeLogDirsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -196,6 +205,7 @@ impl<'a> Wire<'a> for DescribeLogDirsTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -217,6 +227,7 @@ pub struct DescribeLogDirsPartition {
 impl<'a> Wire<'a> for DescribeLogDirsPartition {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let partition_size = reader.i64()?;
@@ -228,11 +239,14 @@ impl<'a> Wire<'a> for DescribeLogDirsPartition {
         Ok(Self { partition_index, partition_size, offset_lag, is_future_key })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i64(self.partition_size);
-        writer.i64(self.offset_lag);
-        writer.bool(self.is_future_key);
+        let mut run = Run::<21>::new();
+        run.i32(self.partition_index);
+        run.i64(self.partition_size);
+        run.i64(self.offset_lag);
+        run.bool(self.is_future_key);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

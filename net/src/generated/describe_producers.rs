@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct DescribeProducersRequest<'a> {
 impl<'a> Wire<'a> for DescribeProducersRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
         writer.no_tags();
@@ -43,6 +45,7 @@ pub struct TopicRequest<'a> {
 impl<'a> Wire<'a> for TopicRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -50,6 +53,7 @@ impl<'a> Wire<'a> for TopicRequest<'a> {
         Ok(Self { name, partition_indexes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partition_indexes)?;
@@ -67,6 +71,7 @@ pub struct DescribeProducersResponse<'a> {
 impl<'a> Wire<'a> for DescribeProducersResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -74,6 +79,7 @@ impl<'a> Wire<'a> for DescribeProducersResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -97,6 +103,7 @@ pub struct TopicResponse<'a> {
 impl<'a> Wire<'a> for TopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -104,6 +111,7 @@ impl<'a> Wire<'a> for TopicResponse<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -123,6 +131,7 @@ pub struct PartitionResponse<'a> {
 impl<'a> Wire<'a> for PartitionResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -132,9 +141,12 @@ impl<'a> Wire<'a> for PartitionResponse<'a> {
         Ok(Self { partition_index, error_code, error_message, active_producers })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.active_producers)?;
         writer.no_tags();
@@ -168,6 +180,7 @@ impl Default for ProducerState {
 impl<'a> Wire<'a> for ProducerState {
     const BYTES_MIN: usize = 37;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let producer_id = reader.i64()?;
         let producer_epoch = reader.i32()?;
@@ -186,13 +199,16 @@ impl<'a> Wire<'a> for ProducerState {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.producer_id);
-        writer.i32(self.producer_epoch);
-        writer.i32(self.last_sequence);
-        writer.i64(self.last_timestamp);
-        writer.i32(self.coordinator_epoch);
-        writer.i64(self.current_txn_start_offset);
+        let mut run = Run::<36>::new();
+        run.i64(self.producer_id);
+        run.i32(self.producer_epoch);
+        run.i32(self.last_sequence);
+        run.i64(self.last_timestamp);
+        run.i32(self.coordinator_epoch);
+        run.i64(self.current_txn_start_offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct DescribeQuorumRequest<'a> {
 impl<'a> Wire<'a> for DescribeQuorumRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
         writer.no_tags();
@@ -43,6 +45,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -50,6 +53,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -66,12 +70,14 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         reader.skip_tags()?;
         Ok(Self { partition_index })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.no_tags();
@@ -103,6 +109,7 @@ impl Default for DescribeQuorumResponse<'_> {
 impl<'a> Wire<'a> for DescribeQuorumResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -113,6 +120,7 @@ impl<'a> Wire<'a> for DescribeQuorumResponse<'a> {
         Ok(Self { error_code, error_message, topics, nodes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -145,6 +153,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -152,6 +161,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -191,6 +201,7 @@ impl Default for ResponsePartitionData<'_> {
 impl<'a> Wire<'a> for ResponsePartitionData<'a> {
     const BYTES_MIN: usize = 25;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -214,16 +225,21 @@ impl<'a> Wire<'a> for ResponsePartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         if v == 2 {
             writer.nullable_string(self.error_message)?;
         }
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
-        writer.i64(self.high_watermark);
+        let mut run = Run::<16>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        run.i64(self.high_watermark);
+        writer.run(&run);
         writer.array(&self.current_voters)?;
         writer.array(&self.observers)?;
         writer.no_tags();
@@ -241,6 +257,7 @@ pub struct Node<'a> {
 impl<'a> Wire<'a> for Node<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let listeners = reader.array()?;
@@ -248,6 +265,7 @@ impl<'a> Wire<'a> for Node<'a> {
         Ok(Self { node_id, listeners })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.array(&self.listeners)?;
@@ -267,6 +285,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -275,6 +294,7 @@ impl<'a> Wire<'a> for Listener<'a> {
         Ok(Self { name, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
@@ -311,6 +331,7 @@ impl Default for ReplicaState {
 impl<'a> Wire<'a> for ReplicaState {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = reader.i32()?;
@@ -328,6 +349,7 @@ impl<'a> Wire<'a> for ReplicaState {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.replica_id);

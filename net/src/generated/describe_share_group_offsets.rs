@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct DescribeShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let groups = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.groups)?;
         writer.no_tags();
@@ -49,6 +51,7 @@ impl Default for DescribeShareGroupOffsetsRequestGroup<'_> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestGroup<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.nullable_array()?;
@@ -56,6 +59,7 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestGroup<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.nullable_array(self.topics.as_ref())?;
@@ -73,6 +77,7 @@ pub struct DescribeShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -80,6 +85,7 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestTopic<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -97,6 +103,7 @@ pub struct DescribeShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -104,6 +111,7 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponse<'a> {
         Ok(Self { throttle_time_ms, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.groups)?;
@@ -129,6 +137,7 @@ pub struct DescribeShareGroupOffsetsResponseGroup<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseGroup<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -138,6 +147,7 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseGroup<'a> {
         Ok(Self { group_id, topics, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -158,6 +168,7 @@ pub struct DescribeShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 19;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -166,6 +177,7 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseTopic<'a> {
         Ok(Self { topic_name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.uuid(self.topic_id);
@@ -202,6 +214,7 @@ impl Default for DescribeShareGroupOffsetsResponsePartition<'_> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponsePartition<'a> {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -214,11 +227,14 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponsePartition<'a> {
         Ok(Self { partition_index, start_offset, leader_epoch, lag, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i64(self.start_offset);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<16>::new();
+        run.i32(self.partition_index);
+        run.i64(self.start_offset);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if v == 1 {
             writer.i64(self.lag);
         }

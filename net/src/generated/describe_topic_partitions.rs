@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for DescribeTopicPartitionsRequest<'_> {
 impl<'a> Wire<'a> for DescribeTopicPartitionsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let response_partition_limit = reader.i32()?;
@@ -31,6 +32,7 @@ impl<'a> Wire<'a> for DescribeTopicPartitionsRequest<'a> {
         Ok(Self { topics, response_partition_limit, cursor })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topics)?;
         writer.i32(self.response_partition_limit);
@@ -54,12 +56,14 @@ pub struct TopicRequest<'a> {
 impl<'a> Wire<'a> for TopicRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         reader.skip_tags()?;
         Ok(Self { name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.no_tags();
@@ -76,6 +80,7 @@ pub struct RequestCursor<'a> {
 impl<'a> Wire<'a> for RequestCursor<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partition_index = reader.i32()?;
@@ -83,6 +88,7 @@ impl<'a> Wire<'a> for RequestCursor<'a> {
         Ok(Self { topic_name, partition_index })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.i32(self.partition_index);
@@ -101,6 +107,7 @@ pub struct DescribeTopicPartitionsResponse<'a> {
 impl<'a> Wire<'a> for DescribeTopicPartitionsResponse<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -109,6 +116,7 @@ impl<'a> Wire<'a> for DescribeTopicPartitionsResponse<'a> {
         Ok(Self { throttle_time_ms, topics, next_cursor })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -150,6 +158,7 @@ impl Default for DescribeTopicPartitionsResponseTopic<'_> {
 impl<'a> Wire<'a> for DescribeTopicPartitionsResponseTopic<'a> {
     const BYTES_MIN: usize = 26;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let name = reader.nullable_string()?;
@@ -168,11 +177,14 @@ impl<'a> Wire<'a> for DescribeTopicPartitionsResponseTopic<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.nullable_string(self.name)?;
-        writer.uuid(self.topic_id);
-        writer.bool(self.is_internal);
+        let mut run = Run::<17>::new();
+        run.uuid(self.topic_id);
+        run.bool(self.is_internal);
+        writer.run(&run);
         writer.array(&self.partitions)?;
         writer.i32(self.topic_authorized_operations);
         writer.no_tags();
@@ -212,6 +224,7 @@ impl Default for DescribeTopicPartitionsResponsePartition<'_> {
 impl<'a> Wire<'a> for DescribeTopicPartitionsResponsePartition<'a> {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let partition_index = reader.i32()?;
@@ -236,11 +249,14 @@ impl<'a> Wire<'a> for DescribeTopicPartitionsResponsePartition<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i16(self.error_code);
-        writer.i32(self.partition_index);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<14>::new();
+        run.i16(self.error_code);
+        run.i32(self.partition_index);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.array(&self.replica_nodes)?;
         writer.array(&self.isr_nodes)?;
         writer.nullable_array(self.eligible_leader_replicas.as_ref())?;
@@ -260,6 +276,7 @@ pub struct ResponseCursor<'a> {
 impl<'a> Wire<'a> for ResponseCursor<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partition_index = reader.i32()?;
@@ -267,6 +284,7 @@ impl<'a> Wire<'a> for ResponseCursor<'a> {
         Ok(Self { topic_name, partition_index })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.i32(self.partition_index);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct DescribeTransactionsRequest<'a> {
 impl<'a> Wire<'a> for DescribeTransactionsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_ids = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { transactional_ids })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.transactional_ids)?;
         writer.no_tags();
@@ -43,6 +45,7 @@ pub struct DescribeTransactionsResponse<'a> {
 impl<'a> Wire<'a> for DescribeTransactionsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let transaction_states = reader.array()?;
@@ -50,6 +53,7 @@ impl<'a> Wire<'a> for DescribeTransactionsResponse<'a> {
         Ok(Self { throttle_time_ms, transaction_states })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.transaction_states)?;
@@ -79,6 +83,7 @@ pub struct TransactionState<'a> {
 impl<'a> Wire<'a> for TransactionState<'a> {
     const BYTES_MIN: usize = 28;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let transactional_id = reader.string()?;
@@ -101,14 +106,17 @@ impl<'a> Wire<'a> for TransactionState<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.string(self.transactional_id)?;
         writer.string(self.transaction_state)?;
-        writer.i32(self.transaction_timeout_ms);
-        writer.i64(self.transaction_start_time_ms);
-        writer.i64(self.producer_id);
-        writer.i16(self.producer_epoch);
+        let mut run = Run::<22>::new();
+        run.i32(self.transaction_timeout_ms);
+        run.i64(self.transaction_start_time_ms);
+        run.i64(self.producer_id);
+        run.i16(self.producer_epoch);
+        writer.run(&run);
         writer.array(&self.topics)?;
         writer.no_tags();
         Ok(())
@@ -124,6 +132,7 @@ pub struct TopicData<'a> {
 impl<'a> Wire<'a> for TopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -131,6 +140,7 @@ impl<'a> Wire<'a> for TopicData<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -21,12 +21,14 @@ impl Default for DescribeUserScramCredentialsRequest<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let users = reader.nullable_array()?;
         reader.skip_tags()?;
         Ok(Self { users })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_array(self.users.as_ref())?;
         writer.no_tags();
@@ -48,12 +50,14 @@ pub struct UserName<'a> {
 impl<'a> Wire<'a> for UserName<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         reader.skip_tags()?;
         Ok(Self { name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.no_tags();
@@ -83,6 +87,7 @@ impl Default for DescribeUserScramCredentialsResponse<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -92,9 +97,12 @@ impl<'a> Wire<'a> for DescribeUserScramCredentialsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.results)?;
         writer.no_tags();
@@ -125,6 +133,7 @@ impl Default for DescribeUserScramCredentialsResult<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsResult<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let user = reader.string()?;
         let error_code = reader.i16()?;
@@ -134,6 +143,7 @@ impl<'a> Wire<'a> for DescribeUserScramCredentialsResult<'a> {
         Ok(Self { user, error_code, error_message, credential_infos })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.user)?;
         writer.i16(self.error_code);
@@ -153,6 +163,7 @@ pub struct CredentialInfo {
 impl<'a> Wire<'a> for CredentialInfo {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mechanism = reader.i8()?;
         let iterations = reader.i32()?;
@@ -160,9 +171,12 @@ impl<'a> Wire<'a> for CredentialInfo {
         Ok(Self { mechanism, iterations })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i8(self.mechanism);
-        writer.i32(self.iterations);
+        let mut run = Run::<5>::new();
+        run.i8(self.mechanism);
+        run.i32(self.iterations);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,7 @@ impl Default for ElectLeadersRequest<'_> {
 impl<'a> Wire<'a> for ElectLeadersRequest<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let election_type = if v >= 1 { reader.i8()? } else { 0 };
@@ -35,6 +36,7 @@ impl<'a> Wire<'a> for ElectLeadersRequest<'a> {
         Ok(Self { election_type, topic_partitions, timeout_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -66,6 +68,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -75,6 +78,7 @@ impl<'a> Wire<'a> for TopicPartitions<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -96,6 +100,7 @@ pub struct ElectLeadersResponse<'a> {
 impl<'a> Wire<'a> for ElectLeadersResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -107,6 +112,7 @@ impl<'a> Wire<'a> for ElectLeadersResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, replica_election_results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.throttle_time_ms);
@@ -138,6 +144,7 @@ pub struct ReplicaElectionResult<'a> {
 impl<'a> Wire<'a> for ReplicaElectionResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partition_result = reader.array()?;
@@ -147,6 +154,7 @@ impl<'a> Wire<'a> for ReplicaElectionResult<'a> {
         Ok(Self { topic, partition_result })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partition_result)?;
@@ -173,6 +181,7 @@ impl Default for PartitionResult<'_> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_id = reader.i32()?;
         let error_code = reader.i16()?;
@@ -183,9 +192,12 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         Ok(Self { partition_id, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_id);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_id);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         if writer.flexible() {
             writer.no_tags();

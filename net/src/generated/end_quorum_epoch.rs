@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +18,7 @@ pub struct EndQuorumEpochRequest<'a> {
 impl<'a> Wire<'a> for EndQuorumEpochRequest<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for EndQuorumEpochRequest<'a> {
         Ok(Self { cluster_id, topics, leader_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.cluster_id)?;
@@ -58,6 +60,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -67,6 +70,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -91,6 +95,7 @@ pub struct RequestPartitionData<'a> {
 impl<'a> Wire<'a> for RequestPartitionData<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -110,11 +115,14 @@ impl<'a> Wire<'a> for RequestPartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if v == 0 {
             writer.array(&self.preferred_successors)?;
         }
@@ -138,6 +146,7 @@ pub struct ReplicaInfo {
 impl<'a> Wire<'a> for ReplicaInfo {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let candidate_id = reader.i32()?;
         let candidate_directory_id = reader.uuid()?;
@@ -145,9 +154,12 @@ impl<'a> Wire<'a> for ReplicaInfo {
         Ok(Self { candidate_id, candidate_directory_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.candidate_id);
-        writer.uuid(self.candidate_directory_id);
+        let mut run = Run::<20>::new();
+        run.i32(self.candidate_id);
+        run.uuid(self.candidate_directory_id);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -164,6 +176,7 @@ pub struct LeaderEndpoint<'a> {
 impl<'a> Wire<'a> for LeaderEndpoint<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -172,6 +185,7 @@ impl<'a> Wire<'a> for LeaderEndpoint<'a> {
         Ok(Self { name, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
@@ -192,6 +206,7 @@ pub struct EndQuorumEpochResponse<'a> {
 impl<'a> Wire<'a> for EndQuorumEpochResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let topics = reader.array()?;
@@ -208,6 +223,7 @@ impl<'a> Wire<'a> for EndQuorumEpochResponse<'a> {
         Ok(Self { error_code, topics, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -241,6 +257,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -250,6 +267,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -271,6 +289,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -282,11 +301,14 @@ impl<'a> Wire<'a> for ResponsePartitionData {
         Ok(Self { partition_index, error_code, leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<14>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -305,6 +327,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -313,6 +336,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

@@ -25,6 +25,7 @@ impl Default for EnvelopeRequest<'_> {
 impl<'a> Wire<'a> for EnvelopeRequest<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let request_data = reader.bytes()?;
         let request_principal = reader.nullable_bytes()?;
@@ -33,6 +34,7 @@ impl<'a> Wire<'a> for EnvelopeRequest<'a> {
         Ok(Self { request_data, request_principal, client_host_address })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.bytes(self.request_data)?;
         writer.nullable_bytes(self.request_principal)?;
@@ -57,6 +59,7 @@ pub struct EnvelopeResponse<'a> {
 impl<'a> Wire<'a> for EnvelopeResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let response_data = reader.nullable_bytes()?;
         let error_code = reader.i16()?;
@@ -64,6 +67,7 @@ impl<'a> Wire<'a> for EnvelopeResponse<'a> {
         Ok(Self { response_data, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_bytes(self.response_data)?;
         writer.i16(self.error_code);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Uuid, Versions, Wire,
+    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Run, Uuid, Versions, Wire,
     Writer,
 };
 
@@ -53,6 +53,7 @@ impl Default for FetchRequest<'_> {
 impl<'a> Wire<'a> for FetchRequest<'a> {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = if v <= 14 { reader.i32()? } else { -1 };
@@ -93,6 +94,7 @@ impl<'a> Wire<'a> for FetchRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 14 {
@@ -100,10 +102,12 @@ impl<'a> Wire<'a> for FetchRequest<'a> {
         } else if self.replica_id != -1 {
             return Err(writer.lacks("replica_id"));
         }
-        writer.i32(self.max_wait_ms);
-        writer.i32(self.min_bytes);
-        writer.i32(self.max_bytes);
-        writer.i8(self.isolation_level);
+        let mut run = Run::<13>::new();
+        run.i32(self.max_wait_ms);
+        run.i32(self.min_bytes);
+        run.i32(self.max_bytes);
+        run.i8(self.isolation_level);
+        writer.run(&run);
         if v >= 7 {
             writer.i32(self.session_id);
         }
@@ -159,6 +163,7 @@ impl Default for ReplicaState {
 impl<'a> Wire<'a> for ReplicaState {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let replica_id = reader.i32()?;
         let replica_epoch = reader.i64()?;
@@ -166,9 +171,12 @@ impl<'a> Wire<'a> for ReplicaState {
         Ok(Self { replica_id, replica_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.replica_id);
-        writer.i64(self.replica_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.replica_id);
+        run.i64(self.replica_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -186,6 +194,7 @@ pub struct FetchTopic<'a> {
 impl<'a> Wire<'a> for FetchTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -197,6 +206,7 @@ impl<'a> Wire<'a> for FetchTopic<'a> {
         Ok(Self { topic, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 12 {
@@ -248,6 +258,7 @@ impl Default for FetchPartition {
 impl<'a> Wire<'a> for FetchPartition {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition = reader.i32()?;
@@ -280,6 +291,7 @@ impl<'a> Wire<'a> for FetchPartition {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.partition);
@@ -330,6 +342,7 @@ pub struct ForgottenTopic<'a> {
 impl<'a> Wire<'a> for ForgottenTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -341,6 +354,7 @@ impl<'a> Wire<'a> for ForgottenTopic<'a> {
         Ok(Self { topic, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 12 {
@@ -372,6 +386,7 @@ pub struct FetchResponse<'a> {
 impl<'a> Wire<'a> for FetchResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -391,6 +406,7 @@ impl<'a> Wire<'a> for FetchResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, session_id, responses, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.throttle_time_ms);
@@ -435,6 +451,7 @@ pub struct FetchableTopicResponse<'a> {
 impl<'a> Wire<'a> for FetchableTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -446,6 +463,7 @@ impl<'a> Wire<'a> for FetchableTopicResponse<'a> {
         Ok(Self { topic, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 12 {
@@ -503,6 +521,7 @@ impl Default for PartitionData<'_> {
 impl<'a> Wire<'a> for PartitionData<'a> {
     const BYTES_MIN: usize = 30;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -542,12 +561,15 @@ impl<'a> Wire<'a> for PartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i64(self.high_watermark);
-        writer.i64(self.last_stable_offset);
+        let mut run = Run::<22>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i64(self.high_watermark);
+        run.i64(self.last_stable_offset);
+        writer.run(&run);
         if v >= 5 {
             writer.i64(self.log_start_offset);
         }
@@ -606,6 +628,7 @@ impl Default for EpochEndOffset {
 impl<'a> Wire<'a> for EpochEndOffset {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let end_offset = reader.i64()?;
@@ -613,9 +636,12 @@ impl<'a> Wire<'a> for EpochEndOffset {
         Ok(Self { epoch, end_offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.epoch);
-        writer.i64(self.end_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.epoch);
+        run.i64(self.end_offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -637,6 +663,7 @@ impl Default for LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -644,9 +671,12 @@ impl<'a> Wire<'a> for LeaderIdAndEpoch {
         Ok(Self { leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -668,6 +698,7 @@ impl Default for SnapshotId {
 impl<'a> Wire<'a> for SnapshotId {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -675,9 +706,12 @@ impl<'a> Wire<'a> for SnapshotId {
         Ok(Self { end_offset, epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.end_offset);
-        writer.i32(self.epoch);
+        let mut run = Run::<12>::new();
+        run.i64(self.end_offset);
+        run.i32(self.epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -692,6 +726,7 @@ pub struct AbortedTransaction {
 impl<'a> Wire<'a> for AbortedTransaction {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let producer_id = reader.i64()?;
         let first_offset = reader.i64()?;
@@ -701,9 +736,12 @@ impl<'a> Wire<'a> for AbortedTransaction {
         Ok(Self { producer_id, first_offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.producer_id);
-        writer.i64(self.first_offset);
+        let mut run = Run::<16>::new();
+        run.i64(self.producer_id);
+        run.i64(self.first_offset);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -723,6 +761,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -732,6 +771,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port, rack })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

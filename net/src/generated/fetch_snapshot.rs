@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Uuid, Versions, Wire,
+    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Run, Uuid, Versions, Wire,
     Writer,
 };
 
@@ -25,6 +25,7 @@ impl Default for FetchSnapshotRequest<'_> {
 impl<'a> Wire<'a> for FetchSnapshotRequest<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let replica_id = reader.i32()?;
         let max_bytes = reader.i32()?;
@@ -40,9 +41,12 @@ impl<'a> Wire<'a> for FetchSnapshotRequest<'a> {
         Ok(Self { cluster_id, replica_id, max_bytes, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.replica_id);
-        writer.i32(self.max_bytes);
+        let mut run = Run::<8>::new();
+        run.i32(self.replica_id);
+        run.i32(self.max_bytes);
+        writer.run(&run);
         writer.array(&self.topics)?;
         let has_cluster_id = self.cluster_id.is_some();
         writer.uvarint(u32::from(has_cluster_id));
@@ -68,6 +72,7 @@ pub struct RequestTopicSnapshot<'a> {
 impl<'a> Wire<'a> for RequestTopicSnapshot<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -75,6 +80,7 @@ impl<'a> Wire<'a> for RequestTopicSnapshot<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -96,6 +102,7 @@ pub struct RequestPartitionSnapshot {
 impl<'a> Wire<'a> for RequestPartitionSnapshot {
     const BYTES_MIN: usize = 30;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition = reader.i32()?;
@@ -113,10 +120,13 @@ impl<'a> Wire<'a> for RequestPartitionSnapshot {
         Ok(Self { partition, current_leader_epoch, snapshot_id, position, replica_directory_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition);
-        writer.i32(self.current_leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.partition);
+        run.i32(self.current_leader_epoch);
+        writer.run(&run);
         self.snapshot_id.write(writer)?;
         writer.i64(self.position);
         let has_replica_directory_id = v == 1 && self.replica_directory_id != Uuid::ZERO;
@@ -140,6 +150,7 @@ pub struct RequestSnapshotId {
 impl<'a> Wire<'a> for RequestSnapshotId {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -147,9 +158,12 @@ impl<'a> Wire<'a> for RequestSnapshotId {
         Ok(Self { end_offset, epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.end_offset);
-        writer.i32(self.epoch);
+        let mut run = Run::<12>::new();
+        run.i64(self.end_offset);
+        run.i32(self.epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -167,6 +181,7 @@ pub struct FetchSnapshotResponse<'a> {
 impl<'a> Wire<'a> for FetchSnapshotResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -183,10 +198,13 @@ impl<'a> Wire<'a> for FetchSnapshotResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, topics, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.array(&self.topics)?;
         let has_node_endpoints = !self.node_endpoints.is_empty();
         if v != 1 && has_node_endpoints {
@@ -215,6 +233,7 @@ pub struct ResponseTopicSnapshot<'a> {
 impl<'a> Wire<'a> for ResponseTopicSnapshot<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -222,6 +241,7 @@ impl<'a> Wire<'a> for ResponseTopicSnapshot<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -244,6 +264,7 @@ pub struct ResponsePartitionSnapshot<'a> {
 impl<'a> Wire<'a> for ResponsePartitionSnapshot<'a> {
     const BYTES_MIN: usize = 37;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -270,12 +291,17 @@ impl<'a> Wire<'a> for ResponsePartitionSnapshot<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.index);
+        run.i16(self.error_code);
+        writer.run(&run);
         self.snapshot_id.write(writer)?;
-        writer.i64(self.size);
-        writer.i64(self.position);
+        let mut run = Run::<16>::new();
+        run.i64(self.size);
+        run.i64(self.position);
+        writer.run(&run);
         writer.records(self.unaligned_records)?;
         let has_current_leader = self.current_leader != LeaderIdAndEpoch::default();
         writer.uvarint(u32::from(has_current_leader));
@@ -295,6 +321,7 @@ pub struct ResponseSnapshotId {
 impl<'a> Wire<'a> for ResponseSnapshotId {
     const BYTES_MIN: usize = 13;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -302,9 +329,12 @@ impl<'a> Wire<'a> for ResponseSnapshotId {
         Ok(Self { end_offset, epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.end_offset);
-        writer.i32(self.epoch);
+        let mut run = Run::<12>::new();
+        run.i64(self.end_offset);
+        run.i32(self.epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -319,6 +349,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -326,9 +357,12 @@ impl<'a> Wire<'a> for LeaderIdAndEpoch {
         Ok(Self { leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -345,6 +379,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -353,6 +388,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

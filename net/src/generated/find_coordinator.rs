@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,6 +20,7 @@ pub struct FindCoordinatorRequest<'a> {
 impl<'a> Wire<'a> for FindCoordinatorRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let key = if v <= 3 { reader.string()? } else { "" };
@@ -31,6 +32,7 @@ impl<'a> Wire<'a> for FindCoordinatorRequest<'a> {
         Ok(Self { key, key_type, coordinator_keys })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 3 {
@@ -96,6 +98,7 @@ impl Default for FindCoordinatorResponse<'_> {
 impl<'a> Wire<'a> for FindCoordinatorResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -111,6 +114,7 @@ impl<'a> Wire<'a> for FindCoordinatorResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, node_id, host, port, coordinators })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -177,6 +181,7 @@ impl Default for Coordinator<'_> {
 impl<'a> Wire<'a> for Coordinator<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let node_id = reader.i32()?;
@@ -188,12 +193,15 @@ impl<'a> Wire<'a> for Coordinator<'a> {
         Ok(Self { key, node_id, host, port, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.key)?;
         writer.i32(self.node_id);
         writer.string(self.host)?;
-        writer.i32(self.port);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.port);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

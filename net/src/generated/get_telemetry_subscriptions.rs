@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct GetTelemetrySubscriptionsRequest {
 impl<'a> Wire<'a> for GetTelemetrySubscriptionsRequest {
     const BYTES_MIN: usize = 17;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let client_instance_id = reader.uuid()?;
         reader.skip_tags()?;
         Ok(Self { client_instance_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.client_instance_id);
         writer.no_tags();
@@ -50,6 +52,7 @@ pub struct GetTelemetrySubscriptionsResponse<'a> {
 impl<'a> Wire<'a> for GetTelemetrySubscriptionsResponse<'a> {
     const BYTES_MIN: usize = 38;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -74,15 +77,20 @@ impl<'a> Wire<'a> for GetTelemetrySubscriptionsResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
-        writer.uuid(self.client_instance_id);
-        writer.i32(self.subscription_id);
+        let mut run = Run::<26>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        run.uuid(self.client_instance_id);
+        run.i32(self.subscription_id);
+        writer.run(&run);
         writer.array(&self.accepted_compression_types)?;
-        writer.i32(self.push_interval_ms);
-        writer.i32(self.telemetry_max_bytes);
-        writer.bool(self.delta_temporality);
+        let mut run = Run::<9>::new();
+        run.i32(self.push_interval_ms);
+        run.i32(self.telemetry_max_bytes);
+        run.bool(self.delta_temporality);
+        writer.run(&run);
         writer.array(&self.requested_metrics)?;
         writer.no_tags();
         Ok(())

@@ -17,6 +17,7 @@ pub struct HeartbeatRequest<'a> {
 impl<'a> Wire<'a> for HeartbeatRequest<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for HeartbeatRequest<'a> {
         Ok(Self { group_id, generation_id, member_id, group_instance_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -62,6 +64,7 @@ pub struct HeartbeatResponse {
 impl<'a> Wire<'a> for HeartbeatResponse {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -72,6 +75,7 @@ impl<'a> Wire<'a> for HeartbeatResponse {
         Ok(Self { throttle_time_ms, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {

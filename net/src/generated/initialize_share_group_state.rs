@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct InitializeShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for InitializeShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for InitializeShareGroupStateRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct InitializeStateData<'a> {
 impl<'a> Wire<'a> for InitializeStateData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for InitializeStateData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -71,6 +75,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 17;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let state_epoch = reader.i32()?;
@@ -79,10 +84,13 @@ impl<'a> Wire<'a> for PartitionData {
         Ok(Self { partition, state_epoch, start_offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i32(self.state_epoch);
-        writer.i64(self.start_offset);
+        let mut run = Run::<16>::new();
+        run.i32(self.partition);
+        run.i32(self.state_epoch);
+        run.i64(self.start_offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -96,12 +104,14 @@ pub struct InitializeShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for InitializeShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.results)?;
         writer.no_tags();
@@ -124,6 +134,7 @@ pub struct InitializeStateResult<'a> {
 impl<'a> Wire<'a> for InitializeStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -131,6 +142,7 @@ impl<'a> Wire<'a> for InitializeStateResult<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -149,6 +161,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;
@@ -157,9 +170,12 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         Ok(Self { partition, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

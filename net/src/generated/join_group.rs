@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,7 @@ impl Default for JoinGroupRequest<'_> {
 impl<'a> Wire<'a> for JoinGroupRequest<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -65,6 +66,7 @@ impl<'a> Wire<'a> for JoinGroupRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -105,6 +107,7 @@ pub struct JoinGroupRequestProtocol<'a> {
 impl<'a> Wire<'a> for JoinGroupRequestProtocol<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let metadata = reader.bytes()?;
@@ -114,6 +117,7 @@ impl<'a> Wire<'a> for JoinGroupRequestProtocol<'a> {
         Ok(Self { name, metadata })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.bytes(self.metadata)?;
@@ -159,6 +163,7 @@ impl Default for JoinGroupResponse<'_> {
 impl<'a> Wire<'a> for JoinGroupResponse<'a> {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 2 { reader.i32()? } else { 0 };
@@ -186,13 +191,16 @@ impl<'a> Wire<'a> for JoinGroupResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 2 {
             writer.i32(self.throttle_time_ms);
         }
-        writer.i16(self.error_code);
-        writer.i32(self.generation_id);
+        let mut run = Run::<6>::new();
+        run.i16(self.error_code);
+        run.i32(self.generation_id);
+        writer.run(&run);
         if v >= 7 {
             writer.nullable_string(self.protocol_type)?;
         }
@@ -234,6 +242,7 @@ pub struct JoinGroupResponseMember<'a> {
 impl<'a> Wire<'a> for JoinGroupResponseMember<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -245,6 +254,7 @@ impl<'a> Wire<'a> for JoinGroupResponseMember<'a> {
         Ok(Self { member_id, group_instance_id, metadata })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.member_id)?;

@@ -19,6 +19,7 @@ pub struct LeaveGroupRequest<'a> {
 impl<'a> Wire<'a> for LeaveGroupRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -30,6 +31,7 @@ impl<'a> Wire<'a> for LeaveGroupRequest<'a> {
         Ok(Self { group_id, member_id, members })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -68,6 +70,7 @@ pub struct MemberIdentity<'a> {
 impl<'a> Wire<'a> for MemberIdentity<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -79,6 +82,7 @@ impl<'a> Wire<'a> for MemberIdentity<'a> {
         Ok(Self { member_id, group_instance_id, reason })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.member_id)?;
@@ -105,6 +109,7 @@ pub struct LeaveGroupResponse<'a> {
 impl<'a> Wire<'a> for LeaveGroupResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -116,6 +121,7 @@ impl<'a> Wire<'a> for LeaveGroupResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, members })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -157,6 +163,7 @@ impl Default for MemberResponse<'_> {
 impl<'a> Wire<'a> for MemberResponse<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_id = reader.string()?;
         let group_instance_id = reader.nullable_string()?;
@@ -167,6 +174,7 @@ impl<'a> Wire<'a> for MemberResponse<'a> {
         Ok(Self { member_id, group_instance_id, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.member_id)?;
         writer.nullable_string(self.group_instance_id)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct ListConfigResourcesRequest<'a> {
 impl<'a> Wire<'a> for ListConfigResourcesRequest<'a> {
     const BYTES_MIN: usize = 1;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resource_types = if v == 1 { reader.array()? } else { Array::empty() };
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for ListConfigResourcesRequest<'a> {
         Ok(Self { resource_types })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v == 1 {
@@ -51,6 +53,7 @@ pub struct ListConfigResourcesResponse<'a> {
 impl<'a> Wire<'a> for ListConfigResourcesResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -59,9 +62,12 @@ impl<'a> Wire<'a> for ListConfigResourcesResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, config_resources })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.array(&self.config_resources)?;
         writer.no_tags();
         Ok(())
@@ -90,6 +96,7 @@ impl Default for ConfigResource<'_> {
 impl<'a> Wire<'a> for ConfigResource<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resource_name = reader.string()?;
@@ -98,6 +105,7 @@ impl<'a> Wire<'a> for ConfigResource<'a> {
         Ok(Self { resource_name, resource_type })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.resource_name)?;

@@ -18,6 +18,7 @@ pub struct ListGroupsRequest<'a> {
 impl<'a> Wire<'a> for ListGroupsRequest<'a> {
     const BYTES_MIN: usize = 0;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let states_filter = if v >= 4 { reader.array()? } else { Array::empty() };
@@ -28,6 +29,7 @@ impl<'a> Wire<'a> for ListGroupsRequest<'a> {
         Ok(Self { states_filter, types_filter })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 4 {
@@ -64,6 +66,7 @@ pub struct ListGroupsResponse<'a> {
 impl<'a> Wire<'a> for ListGroupsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -75,6 +78,7 @@ impl<'a> Wire<'a> for ListGroupsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -108,6 +112,7 @@ pub struct ListedGroup<'a> {
 impl<'a> Wire<'a> for ListedGroup<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -120,6 +125,7 @@ impl<'a> Wire<'a> for ListedGroup<'a> {
         Ok(Self { group_id, protocol_type, group_state, group_type })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,6 +20,7 @@ pub struct ListOffsetsRequest<'a> {
 impl<'a> Wire<'a> for ListOffsetsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = reader.i32()?;
@@ -32,6 +33,7 @@ impl<'a> Wire<'a> for ListOffsetsRequest<'a> {
         Ok(Self { replica_id, isolation_level, topics, timeout_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.replica_id);
@@ -66,6 +68,7 @@ pub struct ListOffsetsTopic<'a> {
 impl<'a> Wire<'a> for ListOffsetsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -75,6 +78,7 @@ impl<'a> Wire<'a> for ListOffsetsTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -102,6 +106,7 @@ impl Default for ListOffsetsPartition {
 impl<'a> Wire<'a> for ListOffsetsPartition {
     const BYTES_MIN: usize = 12;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -113,6 +118,7 @@ impl<'a> Wire<'a> for ListOffsetsPartition {
         Ok(Self { partition_index, current_leader_epoch, timestamp })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.partition_index);
@@ -137,6 +143,7 @@ pub struct ListOffsetsResponse<'a> {
 impl<'a> Wire<'a> for ListOffsetsResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 2 { reader.i32()? } else { 0 };
@@ -147,6 +154,7 @@ impl<'a> Wire<'a> for ListOffsetsResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 2 {
@@ -175,6 +183,7 @@ pub struct ListOffsetsTopicResponse<'a> {
 impl<'a> Wire<'a> for ListOffsetsTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -184,6 +193,7 @@ impl<'a> Wire<'a> for ListOffsetsTopicResponse<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -213,6 +223,7 @@ impl Default for ListOffsetsPartitionResponse {
 impl<'a> Wire<'a> for ListOffsetsPartitionResponse {
     const BYTES_MIN: usize = 22;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -226,12 +237,15 @@ impl<'a> Wire<'a> for ListOffsetsPartitionResponse {
         Ok(Self { partition_index, error_code, timestamp, offset, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i64(self.timestamp);
-        writer.i64(self.offset);
+        let mut run = Run::<22>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i64(self.timestamp);
+        run.i64(self.offset);
+        writer.run(&run);
         if v >= 4 {
             writer.i32(self.leader_epoch);
         } else if self.leader_epoch != -1 {

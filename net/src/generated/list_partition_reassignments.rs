@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,7 @@ impl Default for ListPartitionReassignmentsRequest<'_> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let timeout_ms = reader.i32()?;
         let topics = reader.nullable_array()?;
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for ListPartitionReassignmentsRequest<'a> {
         Ok(Self { timeout_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.timeout_ms);
         writer.nullable_array(self.topics.as_ref())?;
@@ -52,6 +54,7 @@ pub struct ListPartitionReassignmentsTopics<'a> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsTopics<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -59,6 +62,7 @@ impl<'a> Wire<'a> for ListPartitionReassignmentsTopics<'a> {
         Ok(Self { name, partition_indexes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partition_indexes)?;
@@ -84,6 +88,7 @@ impl Default for ListPartitionReassignmentsResponse<'_> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -93,9 +98,12 @@ impl<'a> Wire<'a> for ListPartitionReassignmentsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.array(&self.topics)?;
         writer.no_tags();
@@ -118,6 +126,7 @@ pub struct OngoingTopicReassignment<'a> {
 impl<'a> Wire<'a> for OngoingTopicReassignment<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -125,6 +134,7 @@ impl<'a> Wire<'a> for OngoingTopicReassignment<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -144,6 +154,7 @@ pub struct OngoingPartitionReassignment<'a> {
 impl<'a> Wire<'a> for OngoingPartitionReassignment<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let replicas = reader.array()?;
@@ -153,6 +164,7 @@ impl<'a> Wire<'a> for OngoingPartitionReassignment<'a> {
         Ok(Self { partition_index, replicas, adding_replicas, removing_replicas })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.array(&self.replicas)?;

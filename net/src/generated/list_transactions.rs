@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,7 @@ impl Default for ListTransactionsRequest<'_> {
 impl<'a> Wire<'a> for ListTransactionsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let state_filters = reader.array()?;
@@ -41,6 +42,7 @@ impl<'a> Wire<'a> for ListTransactionsRequest<'a> {
         Ok(Self { state_filters, producer_id_filters, duration_filter, transactional_id_pattern })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.state_filters)?;
@@ -77,6 +79,7 @@ pub struct ListTransactionsResponse<'a> {
 impl<'a> Wire<'a> for ListTransactionsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -86,9 +89,12 @@ impl<'a> Wire<'a> for ListTransactionsResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, unknown_state_filters, transaction_states })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.array(&self.unknown_state_filters)?;
         writer.array(&self.transaction_states)?;
         writer.no_tags();
@@ -112,6 +118,7 @@ pub struct TransactionState<'a> {
 impl<'a> Wire<'a> for TransactionState<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let producer_id = reader.i64()?;
@@ -120,6 +127,7 @@ impl<'a> Wire<'a> for TransactionState<'a> {
         Ok(Self { transactional_id, producer_id, transaction_state })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.transactional_id)?;
         writer.i64(self.producer_id);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,7 @@ impl Default for MetadataRequest<'_> {
 impl<'a> Wire<'a> for MetadataRequest<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topics = if v >= 1 { reader.nullable_array()? } else { Some(reader.array()?) };
@@ -50,6 +51,7 @@ impl<'a> Wire<'a> for MetadataRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {
@@ -102,6 +104,7 @@ impl Default for MetadataRequestTopic<'_> {
 impl<'a> Wire<'a> for MetadataRequestTopic<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic_id = if v >= 10 { reader.uuid()? } else { Uuid::ZERO };
@@ -112,6 +115,7 @@ impl<'a> Wire<'a> for MetadataRequestTopic<'a> {
         Ok(Self { topic_id, name })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 10 {
@@ -163,6 +167,7 @@ impl Default for MetadataResponse<'_> {
 impl<'a> Wire<'a> for MetadataResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 3 { reader.i32()? } else { 0 };
@@ -187,6 +192,7 @@ impl<'a> Wire<'a> for MetadataResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 3 {
@@ -233,6 +239,7 @@ pub struct MetadataResponseBroker<'a> {
 impl<'a> Wire<'a> for MetadataResponseBroker<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let node_id = reader.i32()?;
@@ -245,6 +252,7 @@ impl<'a> Wire<'a> for MetadataResponseBroker<'a> {
         Ok(Self { node_id, host, port, rack })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.node_id);
@@ -289,6 +297,7 @@ impl Default for MetadataResponseTopic<'_> {
 impl<'a> Wire<'a> for MetadataResponseTopic<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -310,6 +319,7 @@ impl<'a> Wire<'a> for MetadataResponseTopic<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -368,6 +378,7 @@ impl Default for MetadataResponsePartition<'_> {
 impl<'a> Wire<'a> for MetadataResponsePartition<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -391,11 +402,14 @@ impl<'a> Wire<'a> for MetadataResponsePartition<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i16(self.error_code);
-        writer.i32(self.partition_index);
-        writer.i32(self.leader_id);
+        let mut run = Run::<10>::new();
+        run.i16(self.error_code);
+        run.i32(self.partition_index);
+        run.i32(self.leader_id);
+        writer.run(&run);
         if v >= 7 {
             writer.i32(self.leader_epoch);
         }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,7 @@ impl Default for OffsetCommitRequest<'_> {
 impl<'a> Wire<'a> for OffsetCommitRequest<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -56,6 +57,7 @@ impl<'a> Wire<'a> for OffsetCommitRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -95,6 +97,7 @@ pub struct OffsetCommitRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetCommitRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -106,6 +109,7 @@ impl<'a> Wire<'a> for OffsetCommitRequestTopic<'a> {
         Ok(Self { name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 9 {
@@ -145,6 +149,7 @@ impl Default for OffsetCommitRequestPartition<'_> {
 impl<'a> Wire<'a> for OffsetCommitRequestPartition<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -157,10 +162,13 @@ impl<'a> Wire<'a> for OffsetCommitRequestPartition<'a> {
         Ok(Self { partition_index, committed_offset, committed_leader_epoch, committed_metadata })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i64(self.committed_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i64(self.committed_offset);
+        writer.run(&run);
         if v >= 6 {
             writer.i32(self.committed_leader_epoch);
         }
@@ -182,6 +190,7 @@ pub struct OffsetCommitResponse<'a> {
 impl<'a> Wire<'a> for OffsetCommitResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 3 { reader.i32()? } else { 0 };
@@ -192,6 +201,7 @@ impl<'a> Wire<'a> for OffsetCommitResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 3 {
@@ -223,6 +233,7 @@ pub struct OffsetCommitResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetCommitResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -234,6 +245,7 @@ impl<'a> Wire<'a> for OffsetCommitResponseTopic<'a> {
         Ok(Self { name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 9 {
@@ -259,6 +271,7 @@ pub struct OffsetCommitResponsePartition {
 impl<'a> Wire<'a> for OffsetCommitResponsePartition {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -268,9 +281,12 @@ impl<'a> Wire<'a> for OffsetCommitResponsePartition {
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

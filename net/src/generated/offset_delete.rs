@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,12 +16,14 @@ pub struct OffsetDeleteRequest<'a> {
 impl<'a> Wire<'a> for OffsetDeleteRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -44,12 +46,14 @@ pub struct OffsetDeleteRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetDeleteRequestTopic<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -65,11 +69,13 @@ pub struct OffsetDeleteRequestPartition {
 impl<'a> Wire<'a> for OffsetDeleteRequestPartition {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         Ok(Self { partition_index })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         Ok(())
@@ -86,6 +92,7 @@ pub struct OffsetDeleteResponse<'a> {
 impl<'a> Wire<'a> for OffsetDeleteResponse<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let throttle_time_ms = reader.i32()?;
@@ -93,9 +100,12 @@ impl<'a> Wire<'a> for OffsetDeleteResponse<'a> {
         Ok(Self { error_code, throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i16(self.error_code);
-        writer.i32(self.throttle_time_ms);
+        let mut run = Run::<6>::new();
+        run.i16(self.error_code);
+        run.i32(self.throttle_time_ms);
+        writer.run(&run);
         writer.array(&self.topics)?;
         Ok(())
     }
@@ -116,12 +126,14 @@ pub struct OffsetDeleteResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetDeleteResponseTopic<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -138,15 +150,19 @@ pub struct OffsetDeleteResponsePartition {
 impl<'a> Wire<'a> for OffsetDeleteResponsePartition {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         Ok(())
     }
 }

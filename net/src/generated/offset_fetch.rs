@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,7 @@ impl Default for OffsetFetchRequest<'_> {
 impl<'a> Wire<'a> for OffsetFetchRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = if v <= 7 { reader.string()? } else { "" };
@@ -49,6 +50,7 @@ impl<'a> Wire<'a> for OffsetFetchRequest<'a> {
         Ok(Self { group_id, topics, groups, require_stable })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 7 {
@@ -99,6 +101,7 @@ pub struct OffsetFetchRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetFetchRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -108,6 +111,7 @@ impl<'a> Wire<'a> for OffsetFetchRequestTopic<'a> {
         Ok(Self { name, partition_indexes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partition_indexes)?;
@@ -138,6 +142,7 @@ impl Default for OffsetFetchRequestGroup<'_> {
 impl<'a> Wire<'a> for OffsetFetchRequestGroup<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -148,6 +153,7 @@ impl<'a> Wire<'a> for OffsetFetchRequestGroup<'a> {
         Ok(Self { group_id, member_id, member_epoch, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -176,6 +182,7 @@ pub struct OffsetFetchRequestTopics<'a> {
 impl<'a> Wire<'a> for OffsetFetchRequestTopics<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -185,6 +192,7 @@ impl<'a> Wire<'a> for OffsetFetchRequestTopics<'a> {
         Ok(Self { name, topic_id, partition_indexes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 9 {
@@ -214,6 +222,7 @@ pub struct OffsetFetchResponse<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 3 { reader.i32()? } else { 0 };
@@ -226,6 +235,7 @@ impl<'a> Wire<'a> for OffsetFetchResponse<'a> {
         Ok(Self { throttle_time_ms, topics, error_code, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 3 {
@@ -267,6 +277,7 @@ pub struct OffsetFetchResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -276,6 +287,7 @@ impl<'a> Wire<'a> for OffsetFetchResponseTopic<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -312,6 +324,7 @@ impl Default for OffsetFetchResponsePartition<'_> {
 impl<'a> Wire<'a> for OffsetFetchResponsePartition<'a> {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -325,10 +338,13 @@ impl<'a> Wire<'a> for OffsetFetchResponsePartition<'a> {
         Ok(Self { partition_index, committed_offset, committed_leader_epoch, metadata, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i64(self.committed_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i64(self.committed_offset);
+        writer.run(&run);
         if v >= 5 {
             writer.i32(self.committed_leader_epoch);
         }
@@ -352,6 +368,7 @@ pub struct OffsetFetchResponseGroup<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseGroup<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -360,6 +377,7 @@ impl<'a> Wire<'a> for OffsetFetchResponseGroup<'a> {
         Ok(Self { group_id, topics, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -382,6 +400,7 @@ pub struct OffsetFetchResponseTopics<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseTopics<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -391,6 +410,7 @@ impl<'a> Wire<'a> for OffsetFetchResponseTopics<'a> {
         Ok(Self { name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 9 {
@@ -430,6 +450,7 @@ impl Default for OffsetFetchResponsePartitions<'_> {
 impl<'a> Wire<'a> for OffsetFetchResponsePartitions<'a> {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let committed_offset = reader.i64()?;
@@ -440,10 +461,13 @@ impl<'a> Wire<'a> for OffsetFetchResponsePartitions<'a> {
         Ok(Self { partition_index, committed_offset, committed_leader_epoch, metadata, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i64(self.committed_offset);
-        writer.i32(self.committed_leader_epoch);
+        let mut run = Run::<16>::new();
+        run.i32(self.partition_index);
+        run.i64(self.committed_offset);
+        run.i32(self.committed_leader_epoch);
+        writer.run(&run);
         writer.nullable_string(self.metadata)?;
         writer.i16(self.error_code);
         writer.no_tags();

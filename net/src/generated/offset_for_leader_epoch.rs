@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for OffsetForLeaderEpochRequest<'_> {
 impl<'a> Wire<'a> for OffsetForLeaderEpochRequest<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = if v >= 3 { reader.i32()? } else { -2 };
@@ -33,6 +34,7 @@ impl<'a> Wire<'a> for OffsetForLeaderEpochRequest<'a> {
         Ok(Self { replica_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 3 {
@@ -61,6 +63,7 @@ pub struct OffsetForLeaderTopic<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -70,6 +73,7 @@ impl<'a> Wire<'a> for OffsetForLeaderTopic<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -96,6 +100,7 @@ impl Default for OffsetForLeaderPartition {
 impl<'a> Wire<'a> for OffsetForLeaderPartition {
     const BYTES_MIN: usize = 12;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let current_leader_epoch = reader.i32()?;
@@ -106,10 +111,13 @@ impl<'a> Wire<'a> for OffsetForLeaderPartition {
         Ok(Self { partition, current_leader_epoch, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i32(self.current_leader_epoch);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition);
+        run.i32(self.current_leader_epoch);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }
@@ -126,6 +134,7 @@ pub struct OffsetForLeaderEpochResponse<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderEpochResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -135,6 +144,7 @@ impl<'a> Wire<'a> for OffsetForLeaderEpochResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -160,6 +170,7 @@ pub struct OffsetForLeaderTopicResult<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -169,6 +180,7 @@ impl<'a> Wire<'a> for OffsetForLeaderTopicResult<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -196,6 +208,7 @@ impl Default for EpochEndOffset {
 impl<'a> Wire<'a> for EpochEndOffset {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let partition = reader.i32()?;
@@ -207,11 +220,14 @@ impl<'a> Wire<'a> for EpochEndOffset {
         Ok(Self { error_code, partition, leader_epoch, end_offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i16(self.error_code);
-        writer.i32(self.partition);
-        writer.i32(self.leader_epoch);
-        writer.i64(self.end_offset);
+        let mut run = Run::<18>::new();
+        run.i16(self.error_code);
+        run.i32(self.partition);
+        run.i32(self.leader_epoch);
+        run.i64(self.end_offset);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

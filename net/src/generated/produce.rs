@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Uuid, Versions, Wire,
+    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Run, Uuid, Versions, Wire,
     Writer,
 };
 
@@ -19,6 +19,7 @@ pub struct ProduceRequest<'a> {
 impl<'a> Wire<'a> for ProduceRequest<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.nullable_string()?;
         let acks = reader.i16()?;
@@ -30,10 +31,13 @@ impl<'a> Wire<'a> for ProduceRequest<'a> {
         Ok(Self { transactional_id, acks, timeout_ms, topic_data })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_string(self.transactional_id)?;
-        writer.i16(self.acks);
-        writer.i32(self.timeout_ms);
+        let mut run = Run::<6>::new();
+        run.i16(self.acks);
+        run.i32(self.timeout_ms);
+        writer.run(&run);
         writer.array(&self.topic_data)?;
         if writer.flexible() {
             writer.no_tags();
@@ -60,6 +64,7 @@ pub struct TopicProduceData<'a> {
 impl<'a> Wire<'a> for TopicProduceData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 12 { reader.string()? } else { "" };
@@ -71,6 +76,7 @@ impl<'a> Wire<'a> for TopicProduceData<'a> {
         Ok(Self { name, topic_id, partition_data })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 12 {
@@ -96,6 +102,7 @@ pub struct PartitionProduceData<'a> {
 impl<'a> Wire<'a> for PartitionProduceData<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let index = reader.i32()?;
         let records = reader.nullable_records()?;
@@ -105,6 +112,7 @@ impl<'a> Wire<'a> for PartitionProduceData<'a> {
         Ok(Self { index, records })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.index);
         writer.nullable_records(self.records)?;
@@ -126,6 +134,7 @@ pub struct ProduceResponse<'a> {
 impl<'a> Wire<'a> for ProduceResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let responses = reader.array()?;
@@ -143,6 +152,7 @@ impl<'a> Wire<'a> for ProduceResponse<'a> {
         Ok(Self { responses, throttle_time_ms, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.responses)?;
@@ -179,6 +189,7 @@ pub struct TopicProduceResponse<'a> {
 impl<'a> Wire<'a> for TopicProduceResponse<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 12 { reader.string()? } else { "" };
@@ -190,6 +201,7 @@ impl<'a> Wire<'a> for TopicProduceResponse<'a> {
         Ok(Self { name, topic_id, partition_responses })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 12 {
@@ -240,6 +252,7 @@ impl Default for PartitionProduceResponse<'_> {
 impl<'a> Wire<'a> for PartitionProduceResponse<'a> {
     const BYTES_MIN: usize = 22;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let index = reader.i32()?;
@@ -271,12 +284,15 @@ impl<'a> Wire<'a> for PartitionProduceResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.index);
-        writer.i16(self.error_code);
-        writer.i64(self.base_offset);
-        writer.i64(self.log_append_time_ms);
+        let mut run = Run::<22>::new();
+        run.i32(self.index);
+        run.i16(self.error_code);
+        run.i64(self.base_offset);
+        run.i64(self.log_append_time_ms);
+        writer.run(&run);
         if v >= 5 {
             writer.i64(self.log_start_offset);
         }
@@ -310,6 +326,7 @@ pub struct BatchIndexAndErrorMessage<'a> {
 impl<'a> Wire<'a> for BatchIndexAndErrorMessage<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let batch_index = reader.i32()?;
         let batch_index_error_message = reader.nullable_string()?;
@@ -319,6 +336,7 @@ impl<'a> Wire<'a> for BatchIndexAndErrorMessage<'a> {
         Ok(Self { batch_index, batch_index_error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.batch_index);
         writer.nullable_string(self.batch_index_error_message)?;
@@ -345,6 +363,7 @@ impl Default for LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -352,9 +371,12 @@ impl<'a> Wire<'a> for LeaderIdAndEpoch {
         Ok(Self { leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -372,6 +394,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -381,6 +404,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port, rack })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +19,7 @@ pub struct PushTelemetryRequest<'a> {
 impl<'a> Wire<'a> for PushTelemetryRequest<'a> {
     const BYTES_MIN: usize = 24;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let client_instance_id = reader.uuid()?;
         let subscription_id = reader.i32()?;
@@ -29,11 +30,14 @@ impl<'a> Wire<'a> for PushTelemetryRequest<'a> {
         Ok(Self { client_instance_id, subscription_id, terminating, compression_type, metrics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.uuid(self.client_instance_id);
-        writer.i32(self.subscription_id);
-        writer.bool(self.terminating);
-        writer.i8(self.compression_type);
+        let mut run = Run::<22>::new();
+        run.uuid(self.client_instance_id);
+        run.i32(self.subscription_id);
+        run.bool(self.terminating);
+        run.i8(self.compression_type);
+        writer.run(&run);
         writer.bytes(self.metrics)?;
         writer.no_tags();
         Ok(())
@@ -55,6 +59,7 @@ pub struct PushTelemetryResponse {
 impl<'a> Wire<'a> for PushTelemetryResponse {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -62,9 +67,12 @@ impl<'a> Wire<'a> for PushTelemetryResponse {
         Ok(Self { throttle_time_ms, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

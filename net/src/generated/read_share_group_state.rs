@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct ReadShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for ReadShareGroupStateRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct ReadStateData<'a> {
 impl<'a> Wire<'a> for ReadStateData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for ReadStateData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -70,6 +74,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -77,9 +82,12 @@ impl<'a> Wire<'a> for PartitionData {
         Ok(Self { partition, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.partition);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -93,12 +101,14 @@ pub struct ReadShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.results)?;
         writer.no_tags();
@@ -121,6 +131,7 @@ pub struct ReadStateResult<'a> {
 impl<'a> Wire<'a> for ReadStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -128,6 +139,7 @@ impl<'a> Wire<'a> for ReadStateResult<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -149,6 +161,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 21;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;
@@ -160,12 +173,17 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         Ok(Self { partition, error_code, error_message, state_epoch, start_offset, state_batches })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
-        writer.i32(self.state_epoch);
-        writer.i64(self.start_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.state_epoch);
+        run.i64(self.start_offset);
+        writer.run(&run);
         writer.array(&self.state_batches)?;
         writer.no_tags();
         Ok(())
@@ -183,6 +201,7 @@ pub struct StateBatch {
 impl<'a> Wire<'a> for StateBatch {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -192,11 +211,14 @@ impl<'a> Wire<'a> for StateBatch {
         Ok(Self { first_offset, last_offset, delivery_state, delivery_count })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.first_offset);
-        writer.i64(self.last_offset);
-        writer.i8(self.delivery_state);
-        writer.i16(self.delivery_count);
+        let mut run = Run::<19>::new();
+        run.i64(self.first_offset);
+        run.i64(self.last_offset);
+        run.i8(self.delivery_state);
+        run.i16(self.delivery_count);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

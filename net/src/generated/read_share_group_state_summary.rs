@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct ReadShareGroupStateSummaryRequest<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateSummaryRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for ReadShareGroupStateSummaryRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct ReadStateSummaryData<'a> {
 impl<'a> Wire<'a> for ReadStateSummaryData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for ReadStateSummaryData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -70,6 +74,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -77,9 +82,12 @@ impl<'a> Wire<'a> for PartitionData {
         Ok(Self { partition, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.partition);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -93,12 +101,14 @@ pub struct ReadShareGroupStateSummaryResponse<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateSummaryResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.results)?;
         writer.no_tags();
@@ -121,6 +131,7 @@ pub struct ReadStateSummaryResult<'a> {
 impl<'a> Wire<'a> for ReadStateSummaryResult<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -128,6 +139,7 @@ impl<'a> Wire<'a> for ReadStateSummaryResult<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -165,6 +177,7 @@ impl Default for PartitionResult<'_> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 24;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition = reader.i32()?;
@@ -186,14 +199,19 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
-        writer.i32(self.state_epoch);
-        writer.i32(self.leader_epoch);
-        writer.i64(self.start_offset);
+        let mut run = Run::<16>::new();
+        run.i32(self.state_epoch);
+        run.i32(self.leader_epoch);
+        run.i64(self.start_offset);
+        writer.run(&run);
         if v == 1 {
             writer.i32(self.delivery_complete_count);
         }

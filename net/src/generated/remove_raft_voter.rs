@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ impl Default for RemoveRaftVoterRequest<'_> {
 impl<'a> Wire<'a> for RemoveRaftVoterRequest<'a> {
     const BYTES_MIN: usize = 22;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let cluster_id = reader.nullable_string()?;
         let voter_id = reader.i32()?;
@@ -31,10 +32,13 @@ impl<'a> Wire<'a> for RemoveRaftVoterRequest<'a> {
         Ok(Self { cluster_id, voter_id, voter_directory_id })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_string(self.cluster_id)?;
-        writer.i32(self.voter_id);
-        writer.uuid(self.voter_directory_id);
+        let mut run = Run::<20>::new();
+        run.i32(self.voter_id);
+        run.uuid(self.voter_directory_id);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -62,6 +66,7 @@ impl Default for RemoveRaftVoterResponse<'_> {
 impl<'a> Wire<'a> for RemoveRaftVoterResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -70,9 +75,12 @@ impl<'a> Wire<'a> for RemoveRaftVoterResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

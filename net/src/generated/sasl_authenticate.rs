@@ -13,6 +13,7 @@ pub struct SaslAuthenticateRequest<'a> {
 impl<'a> Wire<'a> for SaslAuthenticateRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let auth_bytes = reader.bytes()?;
         if reader.flexible() {
@@ -21,6 +22,7 @@ impl<'a> Wire<'a> for SaslAuthenticateRequest<'a> {
         Ok(Self { auth_bytes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.bytes(self.auth_bytes)?;
         if writer.flexible() {
@@ -54,6 +56,7 @@ impl Default for SaslAuthenticateResponse<'_> {
 impl<'a> Wire<'a> for SaslAuthenticateResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -66,6 +69,7 @@ impl<'a> Wire<'a> for SaslAuthenticateResponse<'a> {
         Ok(Self { error_code, error_message, auth_bytes, session_lifetime_ms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);

@@ -15,11 +15,13 @@ pub struct SaslHandshakeRequest<'a> {
 impl<'a> Wire<'a> for SaslHandshakeRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mechanism = reader.string()?;
         Ok(Self { mechanism })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.mechanism)?;
         Ok(())
@@ -41,12 +43,14 @@ pub struct SaslHandshakeResponse<'a> {
 impl<'a> Wire<'a> for SaslHandshakeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let mechanisms = reader.array()?;
         Ok(Self { error_code, mechanisms })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i16(self.error_code);
         writer.array(&self.mechanisms)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,7 @@ impl Default for ShareAcknowledgeRequest<'_> {
 impl<'a> Wire<'a> for ShareAcknowledgeRequest<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.nullable_string()?;
@@ -43,6 +44,7 @@ impl<'a> Wire<'a> for ShareAcknowledgeRequest<'a> {
         Ok(Self { group_id, member_id, share_session_epoch, is_renew_ack, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.group_id)?;
@@ -74,6 +76,7 @@ pub struct AcknowledgeTopic<'a> {
 impl<'a> Wire<'a> for AcknowledgeTopic<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -81,6 +84,7 @@ impl<'a> Wire<'a> for AcknowledgeTopic<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -98,6 +102,7 @@ pub struct AcknowledgePartition<'a> {
 impl<'a> Wire<'a> for AcknowledgePartition<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let acknowledgement_batches = reader.array()?;
@@ -105,6 +110,7 @@ impl<'a> Wire<'a> for AcknowledgePartition<'a> {
         Ok(Self { partition_index, acknowledgement_batches })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.array(&self.acknowledgement_batches)?;
@@ -123,6 +129,7 @@ pub struct AcknowledgementBatch<'a> {
 impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -131,9 +138,12 @@ impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
         Ok(Self { first_offset, last_offset, acknowledge_types })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.first_offset);
-        writer.i64(self.last_offset);
+        let mut run = Run::<16>::new();
+        run.i64(self.first_offset);
+        run.i64(self.last_offset);
+        writer.run(&run);
         writer.array(&self.acknowledge_types)?;
         writer.no_tags();
         Ok(())
@@ -154,6 +164,7 @@ pub struct ShareAcknowledgeResponse<'a> {
 impl<'a> Wire<'a> for ShareAcknowledgeResponse<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -173,10 +184,13 @@ impl<'a> Wire<'a> for ShareAcknowledgeResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         if v == 2 {
             writer.i32(self.acquisition_lock_timeout_ms);
@@ -203,6 +217,7 @@ pub struct ShareAcknowledgeTopicResponse<'a> {
 impl<'a> Wire<'a> for ShareAcknowledgeTopicResponse<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -210,6 +225,7 @@ impl<'a> Wire<'a> for ShareAcknowledgeTopicResponse<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -229,6 +245,7 @@ pub struct PartitionData<'a> {
 impl<'a> Wire<'a> for PartitionData<'a> {
     const BYTES_MIN: usize = 17;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -238,9 +255,12 @@ impl<'a> Wire<'a> for PartitionData<'a> {
         Ok(Self { partition_index, error_code, error_message, current_leader })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         self.current_leader.write(writer)?;
         writer.no_tags();
@@ -257,6 +277,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -264,9 +285,12 @@ impl<'a> Wire<'a> for LeaderIdAndEpoch {
         Ok(Self { leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -283,6 +307,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -292,6 +317,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port, rack })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Uuid, Versions, Wire,
+    Array, DecodeError, EncodeError, Message, Reader, Records, Request, Run, Uuid, Versions, Wire,
     Writer,
 };
 
@@ -48,6 +48,7 @@ impl Default for ShareFetchRequest<'_> {
 impl<'a> Wire<'a> for ShareFetchRequest<'a> {
     const BYTES_MIN: usize = 29;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.nullable_string()?;
@@ -79,16 +80,19 @@ impl<'a> Wire<'a> for ShareFetchRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.group_id)?;
         writer.nullable_string(self.member_id)?;
-        writer.i32(self.share_session_epoch);
-        writer.i32(self.max_wait_ms);
-        writer.i32(self.min_bytes);
-        writer.i32(self.max_bytes);
-        writer.i32(self.max_records);
-        writer.i32(self.batch_size);
+        let mut run = Run::<24>::new();
+        run.i32(self.share_session_epoch);
+        run.i32(self.max_wait_ms);
+        run.i32(self.min_bytes);
+        run.i32(self.max_bytes);
+        run.i32(self.max_records);
+        run.i32(self.batch_size);
+        writer.run(&run);
         if v == 2 {
             writer.i8(self.share_acquire_mode);
         }
@@ -119,6 +123,7 @@ pub struct FetchTopic<'a> {
 impl<'a> Wire<'a> for FetchTopic<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -126,6 +131,7 @@ impl<'a> Wire<'a> for FetchTopic<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -143,6 +149,7 @@ pub struct FetchPartition<'a> {
 impl<'a> Wire<'a> for FetchPartition<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let acknowledgement_batches = reader.array()?;
@@ -150,6 +157,7 @@ impl<'a> Wire<'a> for FetchPartition<'a> {
         Ok(Self { partition_index, acknowledgement_batches })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.array(&self.acknowledgement_batches)?;
@@ -168,6 +176,7 @@ pub struct AcknowledgementBatch<'a> {
 impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -176,9 +185,12 @@ impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
         Ok(Self { first_offset, last_offset, acknowledge_types })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.first_offset);
-        writer.i64(self.last_offset);
+        let mut run = Run::<16>::new();
+        run.i64(self.first_offset);
+        run.i64(self.last_offset);
+        writer.run(&run);
         writer.array(&self.acknowledge_types)?;
         writer.no_tags();
         Ok(())
@@ -194,6 +206,7 @@ pub struct ForgottenTopic<'a> {
 impl<'a> Wire<'a> for ForgottenTopic<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -201,6 +214,7 @@ impl<'a> Wire<'a> for ForgottenTopic<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -222,6 +236,7 @@ pub struct ShareFetchResponse<'a> {
 impl<'a> Wire<'a> for ShareFetchResponse<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -240,9 +255,12 @@ impl<'a> Wire<'a> for ShareFetchResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.i32(self.acquisition_lock_timeout_ms);
         writer.array(&self.responses)?;
@@ -267,6 +285,7 @@ pub struct ShareFetchableTopicResponse<'a> {
 impl<'a> Wire<'a> for ShareFetchableTopicResponse<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -274,6 +293,7 @@ impl<'a> Wire<'a> for ShareFetchableTopicResponse<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -297,6 +317,7 @@ pub struct PartitionData<'a> {
 impl<'a> Wire<'a> for PartitionData<'a> {
     const BYTES_MIN: usize = 22;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -319,9 +340,12 @@ impl<'a> Wire<'a> for PartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.i16(self.acknowledge_error_code);
         writer.nullable_string(self.acknowledge_error_message)?;
@@ -342,6 +366,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -349,9 +374,12 @@ impl<'a> Wire<'a> for LeaderIdAndEpoch {
         Ok(Self { leader_id, leader_epoch })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -367,6 +395,7 @@ pub struct AcquiredRecords {
 impl<'a> Wire<'a> for AcquiredRecords {
     const BYTES_MIN: usize = 19;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -375,10 +404,13 @@ impl<'a> Wire<'a> for AcquiredRecords {
         Ok(Self { first_offset, last_offset, delivery_count })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.first_offset);
-        writer.i64(self.last_offset);
-        writer.i16(self.delivery_count);
+        let mut run = Run::<18>::new();
+        run.i64(self.first_offset);
+        run.i64(self.last_offset);
+        run.i16(self.delivery_count);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -395,6 +427,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -404,6 +437,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port, rack })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +19,7 @@ pub struct ShareGroupHeartbeatRequest<'a> {
 impl<'a> Wire<'a> for ShareGroupHeartbeatRequest<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -29,6 +30,7 @@ impl<'a> Wire<'a> for ShareGroupHeartbeatRequest<'a> {
         Ok(Self { group_id, member_id, member_epoch, rack_id, subscribed_topic_names })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.string(self.member_id)?;
@@ -60,6 +62,7 @@ pub struct ShareGroupHeartbeatResponse<'a> {
 impl<'a> Wire<'a> for ShareGroupHeartbeatResponse<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -80,13 +83,18 @@ impl<'a> Wire<'a> for ShareGroupHeartbeatResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.nullable_string(self.member_id)?;
-        writer.i32(self.member_epoch);
-        writer.i32(self.heartbeat_interval_ms);
+        let mut run = Run::<8>::new();
+        run.i32(self.member_epoch);
+        run.i32(self.heartbeat_interval_ms);
+        writer.run(&run);
         writer.nullable_struct(self.assignment.as_ref())?;
         writer.no_tags();
         Ok(())
@@ -107,12 +115,14 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { topic_partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.topic_partitions)?;
         writer.no_tags();
@@ -129,6 +139,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -136,6 +147,7 @@ impl<'a> Wire<'a> for TopicPartitions<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;

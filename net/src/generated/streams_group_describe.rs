@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +18,7 @@ pub struct StreamsGroupDescribeRequest<'a> {
 impl<'a> Wire<'a> for StreamsGroupDescribeRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_ids = reader.array()?;
@@ -27,6 +28,7 @@ impl<'a> Wire<'a> for StreamsGroupDescribeRequest<'a> {
         Ok(Self { group_ids, include_authorized_operations, include_topology_description })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.array(&self.group_ids)?;
@@ -56,6 +58,7 @@ pub struct StreamsGroupDescribeResponse<'a> {
 impl<'a> Wire<'a> for StreamsGroupDescribeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -63,6 +66,7 @@ impl<'a> Wire<'a> for StreamsGroupDescribeResponse<'a> {
         Ok(Self { throttle_time_ms, groups })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.groups)?;
@@ -118,6 +122,7 @@ impl Default for DescribedGroup<'_> {
 impl<'a> Wire<'a> for DescribedGroup<'a> {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -149,14 +154,17 @@ impl<'a> Wire<'a> for DescribedGroup<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
         writer.nullable_string(self.error_message)?;
         writer.string(self.group_id)?;
         writer.string(self.group_state)?;
-        writer.i32(self.group_epoch);
-        writer.i32(self.assignment_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.group_epoch);
+        run.i32(self.assignment_epoch);
+        writer.run(&run);
         writer.nullable_struct(self.topology.as_ref())?;
         writer.array(&self.members)?;
         writer.i32(self.authorized_operations);
@@ -187,6 +195,7 @@ pub struct Topology<'a> {
 impl<'a> Wire<'a> for Topology<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let subtopologies = reader.nullable_array()?;
@@ -194,6 +203,7 @@ impl<'a> Wire<'a> for Topology<'a> {
         Ok(Self { epoch, subtopologies })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.epoch);
         writer.nullable_array(self.subtopologies.as_ref())?;
@@ -214,6 +224,7 @@ pub struct Subtopology<'a> {
 impl<'a> Wire<'a> for Subtopology<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let source_topics = reader.array()?;
@@ -230,6 +241,7 @@ impl<'a> Wire<'a> for Subtopology<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.source_topics)?;
@@ -263,6 +275,7 @@ pub struct Member<'a> {
 impl<'a> Wire<'a> for Member<'a> {
     const BYTES_MIN: usize = 28;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_id = reader.string()?;
         let member_epoch = reader.i32()?;
@@ -299,6 +312,7 @@ impl<'a> Wire<'a> for Member<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.member_id)?;
         writer.i32(self.member_epoch);
@@ -329,6 +343,7 @@ pub struct Endpoint<'a> {
 impl<'a> Wire<'a> for Endpoint<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -336,6 +351,7 @@ impl<'a> Wire<'a> for Endpoint<'a> {
         Ok(Self { host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.host)?;
         writer.u16(self.port);
@@ -354,6 +370,7 @@ pub struct TaskOffset<'a> {
 impl<'a> Wire<'a> for TaskOffset<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partition = reader.i32()?;
@@ -362,10 +379,13 @@ impl<'a> Wire<'a> for TaskOffset<'a> {
         Ok(Self { subtopology_id, partition, offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
-        writer.i32(self.partition);
-        writer.i64(self.offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition);
+        run.i64(self.offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -381,6 +401,7 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let active_tasks = reader.array()?;
         let standby_tasks = reader.array()?;
@@ -389,6 +410,7 @@ impl<'a> Wire<'a> for Assignment<'a> {
         Ok(Self { active_tasks, standby_tasks, warmup_tasks })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.active_tasks)?;
         writer.array(&self.standby_tasks)?;
@@ -407,6 +429,7 @@ pub struct TaskIds<'a> {
 impl<'a> Wire<'a> for TaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -414,6 +437,7 @@ impl<'a> Wire<'a> for TaskIds<'a> {
         Ok(Self { subtopology_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.partitions)?;
@@ -431,6 +455,7 @@ pub struct KeyValue<'a> {
 impl<'a> Wire<'a> for KeyValue<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -438,6 +463,7 @@ impl<'a> Wire<'a> for KeyValue<'a> {
         Ok(Self { key, value })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.key)?;
         writer.string(self.value)?;
@@ -457,6 +483,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.i32()?;
@@ -466,10 +493,13 @@ impl<'a> Wire<'a> for TopicInfo<'a> {
         Ok(Self { name, partitions, replication_factor, topic_configs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i32(self.partitions);
-        writer.i16(self.replication_factor);
+        let mut run = Run::<6>::new();
+        run.i32(self.partitions);
+        run.i16(self.replication_factor);
+        writer.run(&run);
         writer.array(&self.topic_configs)?;
         writer.no_tags();
         Ok(())
@@ -486,6 +516,7 @@ pub struct TopologyDescription<'a> {
 impl<'a> Wire<'a> for TopologyDescription<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopologies = reader.array()?;
         let global_stores = reader.array()?;
@@ -493,6 +524,7 @@ impl<'a> Wire<'a> for TopologyDescription<'a> {
         Ok(Self { subtopologies, global_stores })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.subtopologies)?;
         writer.array(&self.global_stores)?;
@@ -511,6 +543,7 @@ pub struct TopologyDescriptionSubtopology<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let nodes = reader.array()?;
@@ -518,6 +551,7 @@ impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
         Ok(Self { subtopology_id, nodes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.nodes)?;
@@ -540,6 +574,7 @@ pub struct TopologyDescriptionNode<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionNode<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let node_type = reader.i8()?;
@@ -551,6 +586,7 @@ impl<'a> Wire<'a> for TopologyDescriptionNode<'a> {
         Ok(Self { name, node_type, source_topics, sink_topic, stores, successors })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.i8(self.node_type);
@@ -573,6 +609,7 @@ pub struct TopologyDescriptionGlobalStore<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionGlobalStore<'a> {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let source = TopologyDescriptionNode::read(reader)?;
         let processor = TopologyDescriptionNode::read(reader)?;
@@ -580,6 +617,7 @@ impl<'a> Wire<'a> for TopologyDescriptionGlobalStore<'a> {
         Ok(Self { source, processor })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         self.source.write(writer)?;
         self.processor.write(writer)?;

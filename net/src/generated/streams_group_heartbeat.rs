@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,7 @@ impl Default for StreamsGroupHeartbeatRequest<'_> {
 impl<'a> Wire<'a> for StreamsGroupHeartbeatRequest<'a> {
     const BYTES_MIN: usize = 27;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -95,11 +96,14 @@ impl<'a> Wire<'a> for StreamsGroupHeartbeatRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.string(self.member_id)?;
-        writer.i32(self.member_epoch);
-        writer.i32(self.endpoint_information_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.member_epoch);
+        run.i32(self.endpoint_information_epoch);
+        writer.run(&run);
         writer.nullable_string(self.instance_id)?;
         writer.nullable_string(self.rack_id)?;
         writer.i32(self.rebalance_timeout_ms);
@@ -133,6 +137,7 @@ pub struct Topology<'a> {
 impl<'a> Wire<'a> for Topology<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let subtopologies = reader.array()?;
@@ -140,6 +145,7 @@ impl<'a> Wire<'a> for Topology<'a> {
         Ok(Self { epoch, subtopologies })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.epoch);
         writer.array(&self.subtopologies)?;
@@ -162,6 +168,7 @@ pub struct Subtopology<'a> {
 impl<'a> Wire<'a> for Subtopology<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let source_topics = reader.array()?;
@@ -182,6 +189,7 @@ impl<'a> Wire<'a> for Subtopology<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.source_topics)?;
@@ -205,6 +213,7 @@ pub struct CopartitionGroup<'a> {
 impl<'a> Wire<'a> for CopartitionGroup<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let source_topics = reader.array()?;
         let source_topic_regex = reader.array()?;
@@ -213,6 +222,7 @@ impl<'a> Wire<'a> for CopartitionGroup<'a> {
         Ok(Self { source_topics, source_topic_regex, repartition_source_topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.source_topics)?;
         writer.array(&self.source_topic_regex)?;
@@ -231,6 +241,7 @@ pub struct KeyValue<'a> {
 impl<'a> Wire<'a> for KeyValue<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -238,6 +249,7 @@ impl<'a> Wire<'a> for KeyValue<'a> {
         Ok(Self { key, value })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.key)?;
         writer.string(self.value)?;
@@ -257,6 +269,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.i32()?;
@@ -266,10 +279,13 @@ impl<'a> Wire<'a> for TopicInfo<'a> {
         Ok(Self { name, partitions, replication_factor, topic_configs })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
-        writer.i32(self.partitions);
-        writer.i16(self.replication_factor);
+        let mut run = Run::<6>::new();
+        run.i32(self.partitions);
+        run.i16(self.replication_factor);
+        writer.run(&run);
         writer.array(&self.topic_configs)?;
         writer.no_tags();
         Ok(())
@@ -285,6 +301,7 @@ pub struct RequestEndpoint<'a> {
 impl<'a> Wire<'a> for RequestEndpoint<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -292,6 +309,7 @@ impl<'a> Wire<'a> for RequestEndpoint<'a> {
         Ok(Self { host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.host)?;
         writer.u16(self.port);
@@ -310,6 +328,7 @@ pub struct TaskOffset<'a> {
 impl<'a> Wire<'a> for TaskOffset<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partition = reader.i32()?;
@@ -318,10 +337,13 @@ impl<'a> Wire<'a> for TaskOffset<'a> {
         Ok(Self { subtopology_id, partition, offset })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
-        writer.i32(self.partition);
-        writer.i64(self.offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition);
+        run.i64(self.offset);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -336,6 +358,7 @@ pub struct RequestTaskIds<'a> {
 impl<'a> Wire<'a> for RequestTaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -343,6 +366,7 @@ impl<'a> Wire<'a> for RequestTaskIds<'a> {
         Ok(Self { subtopology_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.partitions)?;
@@ -400,6 +424,7 @@ impl Default for StreamsGroupHeartbeatResponse<'_> {
 impl<'a> Wire<'a> for StreamsGroupHeartbeatResponse<'a> {
     const BYTES_MIN: usize = 34;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -439,14 +464,19 @@ impl<'a> Wire<'a> for StreamsGroupHeartbeatResponse<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.string(self.member_id)?;
-        writer.i32(self.member_epoch);
-        writer.i32(self.heartbeat_interval_ms);
+        let mut run = Run::<8>::new();
+        run.i32(self.member_epoch);
+        run.i32(self.heartbeat_interval_ms);
+        writer.run(&run);
         if v == 0 {
             writer.i32(self.acceptable_recovery_lag_legacy);
         } else if self.acceptable_recovery_lag_legacy != 0 {
@@ -488,6 +518,7 @@ pub struct EndpointToPartitions<'a> {
 impl<'a> Wire<'a> for EndpointToPartitions<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let user_endpoint = ResponseEndpoint::read(reader)?;
         let active_partitions = reader.array()?;
@@ -496,6 +527,7 @@ impl<'a> Wire<'a> for EndpointToPartitions<'a> {
         Ok(Self { user_endpoint, active_partitions, standby_partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         self.user_endpoint.write(writer)?;
         writer.array(&self.active_partitions)?;
@@ -514,6 +546,7 @@ pub struct Status<'a> {
 impl<'a> Wire<'a> for Status<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let status_code = reader.i8()?;
         let status_detail = reader.string()?;
@@ -521,6 +554,7 @@ impl<'a> Wire<'a> for Status<'a> {
         Ok(Self { status_code, status_detail })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i8(self.status_code);
         writer.string(self.status_detail)?;
@@ -538,6 +572,7 @@ pub struct TopicPartition<'a> {
 impl<'a> Wire<'a> for TopicPartition<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -545,6 +580,7 @@ impl<'a> Wire<'a> for TopicPartition<'a> {
         Ok(Self { topic, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic)?;
         writer.array(&self.partitions)?;
@@ -562,6 +598,7 @@ pub struct ResponseTaskIds<'a> {
 impl<'a> Wire<'a> for ResponseTaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -569,6 +606,7 @@ impl<'a> Wire<'a> for ResponseTaskIds<'a> {
         Ok(Self { subtopology_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.partitions)?;
@@ -586,6 +624,7 @@ pub struct ResponseEndpoint<'a> {
 impl<'a> Wire<'a> for ResponseEndpoint<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -593,6 +632,7 @@ impl<'a> Wire<'a> for ResponseEndpoint<'a> {
         Ok(Self { host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.host)?;
         writer.u16(self.port);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +18,7 @@ pub struct StreamsGroupTopologyDescriptionUpdateRequest<'a> {
 impl<'a> Wire<'a> for StreamsGroupTopologyDescriptionUpdateRequest<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -27,6 +28,7 @@ impl<'a> Wire<'a> for StreamsGroupTopologyDescriptionUpdateRequest<'a> {
         Ok(Self { group_id, member_id, topology_epoch, topology_description })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.string(self.member_id)?;
@@ -52,6 +54,7 @@ pub struct TopologyDescription<'a> {
 impl<'a> Wire<'a> for TopologyDescription<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopologies = reader.array()?;
         let global_stores = reader.array()?;
@@ -59,6 +62,7 @@ impl<'a> Wire<'a> for TopologyDescription<'a> {
         Ok(Self { subtopologies, global_stores })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.subtopologies)?;
         writer.array(&self.global_stores)?;
@@ -76,6 +80,7 @@ pub struct TopologyDescriptionSubtopology<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let nodes = reader.array()?;
@@ -83,6 +88,7 @@ impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
         Ok(Self { subtopology_id, nodes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.nodes)?;
@@ -104,6 +110,7 @@ pub struct TopologyDescriptionNode<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionNode<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let node_type = reader.i8()?;
@@ -115,6 +122,7 @@ impl<'a> Wire<'a> for TopologyDescriptionNode<'a> {
         Ok(Self { name, node_type, source_topics, sink_topic, stores, successors })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.i8(self.node_type);
@@ -136,6 +144,7 @@ pub struct TopologyDescriptionGlobalStore<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionGlobalStore<'a> {
     const BYTES_MIN: usize = 15;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let source = TopologyDescriptionNode::read(reader)?;
         let processor = TopologyDescriptionNode::read(reader)?;
@@ -143,6 +152,7 @@ impl<'a> Wire<'a> for TopologyDescriptionGlobalStore<'a> {
         Ok(Self { source, processor })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         self.source.write(writer)?;
         self.processor.write(writer)?;
@@ -161,6 +171,7 @@ pub struct StreamsGroupTopologyDescriptionUpdateResponse<'a> {
 impl<'a> Wire<'a> for StreamsGroupTopologyDescriptionUpdateResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -169,9 +180,12 @@ impl<'a> Wire<'a> for StreamsGroupTopologyDescriptionUpdateResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

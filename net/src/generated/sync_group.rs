@@ -24,6 +24,7 @@ pub struct SyncGroupRequest<'a> {
 impl<'a> Wire<'a> for SyncGroupRequest<'a> {
     const BYTES_MIN: usize = 9;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -47,6 +48,7 @@ impl<'a> Wire<'a> for SyncGroupRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.group_id)?;
@@ -86,6 +88,7 @@ pub struct SyncGroupRequestAssignment<'a> {
 impl<'a> Wire<'a> for SyncGroupRequestAssignment<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_id = reader.string()?;
         let assignment = reader.bytes()?;
@@ -95,6 +98,7 @@ impl<'a> Wire<'a> for SyncGroupRequestAssignment<'a> {
         Ok(Self { member_id, assignment })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.member_id)?;
         writer.bytes(self.assignment)?;
@@ -120,6 +124,7 @@ pub struct SyncGroupResponse<'a> {
 impl<'a> Wire<'a> for SyncGroupResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -133,6 +138,7 @@ impl<'a> Wire<'a> for SyncGroupResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, protocol_type, protocol_name, assignment })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v >= 1 {

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,7 @@ impl Default for TxnOffsetCommitRequest<'_> {
 impl<'a> Wire<'a> for TxnOffsetCommitRequest<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let transactional_id = reader.string()?;
@@ -65,12 +66,15 @@ impl<'a> Wire<'a> for TxnOffsetCommitRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.transactional_id)?;
         writer.string(self.group_id)?;
-        writer.i64(self.producer_id);
-        writer.i16(self.producer_epoch);
+        let mut run = Run::<10>::new();
+        run.i64(self.producer_id);
+        run.i16(self.producer_epoch);
+        writer.run(&run);
         if v >= 3 {
             writer.i32(self.generation_id_or_member_epoch);
         } else if self.generation_id_or_member_epoch != -1 {
@@ -112,6 +116,7 @@ pub struct TxnOffsetCommitRequestTopic<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 5 { reader.string()? } else { "" };
@@ -123,6 +128,7 @@ impl<'a> Wire<'a> for TxnOffsetCommitRequestTopic<'a> {
         Ok(Self { name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 5 {
@@ -162,6 +168,7 @@ impl Default for TxnOffsetCommitRequestPartition<'_> {
 impl<'a> Wire<'a> for TxnOffsetCommitRequestPartition<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -174,10 +181,13 @@ impl<'a> Wire<'a> for TxnOffsetCommitRequestPartition<'a> {
         Ok(Self { partition_index, committed_offset, committed_leader_epoch, committed_metadata })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i64(self.committed_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i64(self.committed_offset);
+        writer.run(&run);
         if v >= 2 {
             writer.i32(self.committed_leader_epoch);
         }
@@ -198,6 +208,7 @@ pub struct TxnOffsetCommitResponse<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitResponse<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -207,6 +218,7 @@ impl<'a> Wire<'a> for TxnOffsetCommitResponse<'a> {
         Ok(Self { throttle_time_ms, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.throttle_time_ms);
         writer.array(&self.topics)?;
@@ -235,6 +247,7 @@ pub struct TxnOffsetCommitResponseTopic<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 5 { reader.string()? } else { "" };
@@ -246,6 +259,7 @@ impl<'a> Wire<'a> for TxnOffsetCommitResponseTopic<'a> {
         Ok(Self { name, topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         if v <= 5 {
@@ -271,6 +285,7 @@ pub struct TxnOffsetCommitResponsePartition {
 impl<'a> Wire<'a> for TxnOffsetCommitResponsePartition {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -280,9 +295,12 @@ impl<'a> Wire<'a> for TxnOffsetCommitResponsePartition {
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
         }

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,7 @@ impl Default for UpdateFeaturesRequest<'_> {
 impl<'a> Wire<'a> for UpdateFeaturesRequest<'a> {
     const BYTES_MIN: usize = 6;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let timeout_ms = reader.i32()?;
@@ -33,6 +34,7 @@ impl<'a> Wire<'a> for UpdateFeaturesRequest<'a> {
         Ok(Self { timeout_ms, feature_updates, validate_only })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i32(self.timeout_ms);
@@ -72,6 +74,7 @@ impl Default for FeatureUpdateKey<'_> {
 impl<'a> Wire<'a> for FeatureUpdateKey<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let feature = reader.string()?;
@@ -82,6 +85,7 @@ impl<'a> Wire<'a> for FeatureUpdateKey<'a> {
         Ok(Self { feature, max_version_level, allow_downgrade, upgrade_type })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.string(self.feature)?;
@@ -124,6 +128,7 @@ impl Default for UpdateFeaturesResponse<'_> {
 impl<'a> Wire<'a> for UpdateFeaturesResponse<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -134,10 +139,13 @@ impl<'a> Wire<'a> for UpdateFeaturesResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, error_message, results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         if v <= 1 {
             writer.array(&self.results)?;
@@ -170,6 +178,7 @@ impl Default for UpdatableFeatureResult<'_> {
 impl<'a> Wire<'a> for UpdatableFeatureResult<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let feature = reader.string()?;
         let error_code = reader.i16()?;
@@ -178,6 +187,7 @@ impl<'a> Wire<'a> for UpdatableFeatureResult<'a> {
         Ok(Self { feature, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.feature)?;
         writer.i16(self.error_code);

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,7 @@ impl Default for UpdateRaftVoterRequest<'_> {
 impl<'a> Wire<'a> for UpdateRaftVoterRequest<'a> {
     const BYTES_MIN: usize = 32;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let cluster_id = reader.nullable_string()?;
         let current_leader_epoch = reader.i32()?;
@@ -51,11 +52,14 @@ impl<'a> Wire<'a> for UpdateRaftVoterRequest<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.nullable_string(self.cluster_id)?;
-        writer.i32(self.current_leader_epoch);
-        writer.i32(self.voter_id);
-        writer.uuid(self.voter_directory_id);
+        let mut run = Run::<24>::new();
+        run.i32(self.current_leader_epoch);
+        run.i32(self.voter_id);
+        run.uuid(self.voter_directory_id);
+        writer.run(&run);
         writer.array(&self.listeners)?;
         self.kraft_version_feature.write(writer)?;
         writer.no_tags();
@@ -79,6 +83,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -87,6 +92,7 @@ impl<'a> Wire<'a> for Listener<'a> {
         Ok(Self { name, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.string(self.host)?;
@@ -105,6 +111,7 @@ pub struct KRaftVersionFeature {
 impl<'a> Wire<'a> for KRaftVersionFeature {
     const BYTES_MIN: usize = 5;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let min_supported_version = reader.i16()?;
         let max_supported_version = reader.i16()?;
@@ -112,9 +119,12 @@ impl<'a> Wire<'a> for KRaftVersionFeature {
         Ok(Self { min_supported_version, max_supported_version })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i16(self.min_supported_version);
-        writer.i16(self.max_supported_version);
+        let mut run = Run::<4>::new();
+        run.i16(self.min_supported_version);
+        run.i16(self.max_supported_version);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -130,6 +140,7 @@ pub struct UpdateRaftVoterResponse<'a> {
 impl<'a> Wire<'a> for UpdateRaftVoterResponse<'a> {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -144,9 +155,12 @@ impl<'a> Wire<'a> for UpdateRaftVoterResponse<'a> {
         Ok(Self { throttle_time_ms, error_code, current_leader })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.throttle_time_ms);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.throttle_time_ms);
+        run.i16(self.error_code);
+        writer.run(&run);
         let has_current_leader = self.current_leader != CurrentLeader::default();
         writer.uvarint(u32::from(has_current_leader));
         if has_current_leader {
@@ -179,6 +193,7 @@ impl Default for CurrentLeader<'_> {
 impl<'a> Wire<'a> for CurrentLeader<'a> {
     const BYTES_MIN: usize = 14;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -188,9 +203,12 @@ impl<'a> Wire<'a> for CurrentLeader<'a> {
         Ok(Self { leader_id, leader_epoch, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
+        let mut run = Run::<8>::new();
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        writer.run(&run);
         writer.string(self.host)?;
         writer.i32(self.port);
         writer.no_tags();

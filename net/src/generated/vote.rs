@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,7 @@ impl Default for VoteRequest<'_> {
 impl<'a> Wire<'a> for VoteRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -33,6 +34,7 @@ impl<'a> Wire<'a> for VoteRequest<'a> {
         Ok(Self { cluster_id, voter_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.nullable_string(self.cluster_id)?;
@@ -60,6 +62,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -67,6 +70,7 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -93,6 +97,7 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 25;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -116,19 +121,24 @@ impl<'a> Wire<'a> for RequestPartitionData {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition_index);
-        writer.i32(self.replica_epoch);
-        writer.i32(self.replica_id);
+        let mut run = Run::<12>::new();
+        run.i32(self.partition_index);
+        run.i32(self.replica_epoch);
+        run.i32(self.replica_id);
+        writer.run(&run);
         if v >= 1 {
             writer.uuid(self.replica_directory_id);
         }
         if v >= 1 {
             writer.uuid(self.voter_directory_id);
         }
-        writer.i32(self.last_offset_epoch);
-        writer.i64(self.last_offset);
+        let mut run = Run::<12>::new();
+        run.i32(self.last_offset_epoch);
+        run.i64(self.last_offset);
+        writer.run(&run);
         if v == 2 {
             writer.bool(self.pre_vote);
         } else if self.pre_vote {
@@ -150,6 +160,7 @@ pub struct VoteResponse<'a> {
 impl<'a> Wire<'a> for VoteResponse<'a> {
     const BYTES_MIN: usize = 4;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -165,6 +176,7 @@ impl<'a> Wire<'a> for VoteResponse<'a> {
         Ok(Self { error_code, topics, node_endpoints })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
         writer.i16(self.error_code);
@@ -196,6 +208,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -203,6 +216,7 @@ impl<'a> Wire<'a> for ResponseTopicData<'a> {
         Ok(Self { topic_name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
@@ -223,6 +237,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 16;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -233,12 +248,15 @@ impl<'a> Wire<'a> for ResponsePartitionData {
         Ok(Self { partition_index, error_code, leader_id, leader_epoch, vote_granted })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
-        writer.i32(self.leader_id);
-        writer.i32(self.leader_epoch);
-        writer.bool(self.vote_granted);
+        let mut run = Run::<15>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        run.i32(self.leader_id);
+        run.i32(self.leader_epoch);
+        run.bool(self.vote_granted);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -255,6 +273,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;
@@ -263,6 +282,7 @@ impl<'a> Wire<'a> for NodeEndpoint<'a> {
         Ok(Self { node_id, host, port })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.node_id);
         writer.string(self.host)?;

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Uuid, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Uuid, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +16,7 @@ pub struct WriteShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for WriteShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -23,6 +24,7 @@ impl<'a> Wire<'a> for WriteShareGroupStateRequest<'a> {
         Ok(Self { group_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.group_id)?;
         writer.array(&self.topics)?;
@@ -46,6 +48,7 @@ pub struct WriteStateData<'a> {
 impl<'a> Wire<'a> for WriteStateData<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -53,6 +56,7 @@ impl<'a> Wire<'a> for WriteStateData<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -88,6 +92,7 @@ impl Default for PartitionData<'_> {
 impl<'a> Wire<'a> for PartitionData<'a> {
     const BYTES_MIN: usize = 22;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition = reader.i32()?;
@@ -107,12 +112,15 @@ impl<'a> Wire<'a> for PartitionData<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i32(self.partition);
-        writer.i32(self.state_epoch);
-        writer.i32(self.leader_epoch);
-        writer.i64(self.start_offset);
+        let mut run = Run::<20>::new();
+        run.i32(self.partition);
+        run.i32(self.state_epoch);
+        run.i32(self.leader_epoch);
+        run.i64(self.start_offset);
+        writer.run(&run);
         if v == 1 {
             writer.i32(self.delivery_complete_count);
         }
@@ -133,6 +141,7 @@ pub struct StateBatch {
 impl<'a> Wire<'a> for StateBatch {
     const BYTES_MIN: usize = 20;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -142,11 +151,14 @@ impl<'a> Wire<'a> for StateBatch {
         Ok(Self { first_offset, last_offset, delivery_state, delivery_count })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i64(self.first_offset);
-        writer.i64(self.last_offset);
-        writer.i8(self.delivery_state);
-        writer.i16(self.delivery_count);
+        let mut run = Run::<19>::new();
+        run.i64(self.first_offset);
+        run.i64(self.last_offset);
+        run.i8(self.delivery_state);
+        run.i16(self.delivery_count);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }
@@ -160,12 +172,14 @@ pub struct WriteShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for WriteShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { results })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.results)?;
         writer.no_tags();
@@ -188,6 +202,7 @@ pub struct WriteStateResult<'a> {
 impl<'a> Wire<'a> for WriteStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -195,6 +210,7 @@ impl<'a> Wire<'a> for WriteStateResult<'a> {
         Ok(Self { topic_id, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
@@ -213,6 +229,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;
@@ -221,9 +238,12 @@ impl<'a> Wire<'a> for PartitionResult<'a> {
         Ok(Self { partition, error_code, error_message })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.nullable_string(self.error_message)?;
         writer.no_tags();
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::api::ApiKey;
 use crate::wire::{
-    Array, DecodeError, EncodeError, Message, Reader, Request, Versions, Wire, Writer,
+    Array, DecodeError, EncodeError, Message, Reader, Request, Run, Versions, Wire, Writer,
 };
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,12 +15,14 @@ pub struct WriteTxnMarkersRequest<'a> {
 impl<'a> Wire<'a> for WriteTxnMarkersRequest<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let markers = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { markers })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.markers)?;
         writer.no_tags();
@@ -48,6 +50,7 @@ pub struct WritableTxnMarker<'a> {
 impl<'a> Wire<'a> for WritableTxnMarker<'a> {
     const BYTES_MIN: usize = 17;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let producer_id = reader.i64()?;
@@ -67,11 +70,14 @@ impl<'a> Wire<'a> for WritableTxnMarker<'a> {
         })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         let v = writer.version();
-        writer.i64(self.producer_id);
-        writer.i16(self.producer_epoch);
-        writer.bool(self.transaction_result);
+        let mut run = Run::<11>::new();
+        run.i64(self.producer_id);
+        run.i16(self.producer_epoch);
+        run.bool(self.transaction_result);
+        writer.run(&run);
         writer.array(&self.topics)?;
         writer.i32(self.coordinator_epoch);
         if v == 2 {
@@ -91,6 +97,7 @@ pub struct WritableTxnMarkerTopic<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerTopic<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -98,6 +105,7 @@ impl<'a> Wire<'a> for WritableTxnMarkerTopic<'a> {
         Ok(Self { name, partition_indexes })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partition_indexes)?;
@@ -114,12 +122,14 @@ pub struct WriteTxnMarkersResponse<'a> {
 impl<'a> Wire<'a> for WriteTxnMarkersResponse<'a> {
     const BYTES_MIN: usize = 2;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let markers = reader.array()?;
         reader.skip_tags()?;
         Ok(Self { markers })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.array(&self.markers)?;
         writer.no_tags();
@@ -142,6 +152,7 @@ pub struct WritableTxnMarkerResult<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerResult<'a> {
     const BYTES_MIN: usize = 10;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let producer_id = reader.i64()?;
         let topics = reader.array()?;
@@ -149,6 +160,7 @@ impl<'a> Wire<'a> for WritableTxnMarkerResult<'a> {
         Ok(Self { producer_id, topics })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i64(self.producer_id);
         writer.array(&self.topics)?;
@@ -166,6 +178,7 @@ pub struct WritableTxnMarkerTopicResult<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -173,6 +186,7 @@ impl<'a> Wire<'a> for WritableTxnMarkerTopicResult<'a> {
         Ok(Self { name, partitions })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self.name)?;
         writer.array(&self.partitions)?;
@@ -190,6 +204,7 @@ pub struct WritableTxnMarkerPartitionResult {
 impl<'a> Wire<'a> for WritableTxnMarkerPartitionResult {
     const BYTES_MIN: usize = 7;
 
+    #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -197,9 +212,12 @@ impl<'a> Wire<'a> for WritableTxnMarkerPartitionResult {
         Ok(Self { partition_index, error_code })
     }
 
+    #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        writer.i32(self.partition_index);
-        writer.i16(self.error_code);
+        let mut run = Run::<6>::new();
+        run.i32(self.partition_index);
+        run.i16(self.error_code);
+        writer.run(&run);
         writer.no_tags();
         Ok(())
     }

@@ -24,6 +24,11 @@ pub enum DecodeError {
         bytes_min: usize,
         remaining: usize,
     },
+    /// An array has more elements than the message may still have.
+    Elements {
+        count: usize,
+        left: u32,
+    },
     /// A length or count below -1.
     Negative {
         length: i64,
@@ -61,6 +66,9 @@ impl fmt::Display for DecodeError {
                 f,
                 "{count} elements of at least {bytes_min} bytes announced where {remaining} bytes remain"
             ),
+            Self::Elements { count, left } => {
+                write!(f, "an array of {count} elements where {left} more are allowed")
+            }
             Self::Negative { length } => write!(f, "length {length} is below -1"),
             Self::Varint => write!(f, "a variable-length number does not fit 32 bits"),
             Self::Utf8 { valid_up_to } => {

@@ -21,7 +21,7 @@ pub use error::{DecodeError, EncodeError};
 pub use reader::Reader;
 pub use record::{RecordKey, decode_value, encode_value, record_type};
 pub use values::{Records, Uuid, range_of};
-pub use writer::{Splice, Writer};
+pub use writer::{Run, Splice, Writer};
 
 use crate::api::ApiKey;
 
@@ -98,6 +98,19 @@ pub trait Message<'a>: Wire<'a> {
     /// # Errors
     /// When the version is unknown or the bytes are not such a message.
     fn decode(bytes: &'a [u8], version: i16) -> Result<(Self, usize), DecodeError> {
+        Self::decode_within(bytes, version, u32::MAX)
+    }
+
+    /// As [`Message::decode`], but refuses a message whose arrays have more elements than this, all
+    /// together: what a message costs to serve grows with them.
+    ///
+    /// # Errors
+    /// When the version is unknown, the bytes are not such a message, or it has too many elements.
+    fn decode_within(
+        bytes: &'a [u8],
+        version: i16,
+        elements_max: u32,
+    ) -> Result<(Self, usize), DecodeError> {
         if !Self::VERSIONS.contains(version) {
             return Err(DecodeError::Version {
                 message: Self::NAME,
@@ -105,7 +118,8 @@ pub trait Message<'a>: Wire<'a> {
                 known: Self::VERSIONS,
             });
         }
-        let mut reader = Reader::new(bytes, version, is_flexible(Self::FLEXIBLE_FROM, version));
+        let flexible = is_flexible(Self::FLEXIBLE_FROM, version);
+        let mut reader = Reader::new(bytes, version, flexible).within(elements_max);
         let message = Self::read(&mut reader)?;
         Ok((message, bytes.len() - reader.remaining()))
     }

@@ -13,6 +13,8 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     version: i16,
     flexible: bool,
+    /// Elements that arrays may still have, all together.
+    elements_left: u32,
 }
 
 /// The length of something, or that it is null.
@@ -22,7 +24,15 @@ impl<'a> Reader<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
-        Self { bytes, version, flexible }
+        Self { bytes, version, flexible, elements_left: u32::MAX }
+    }
+
+    /// A reader that refuses more elements of arrays than this, all arrays of a message together.
+    #[must_use]
+    #[inline]
+    pub fn within(mut self, elements_max: u32) -> Self {
+        self.elements_left = elements_max;
+        self
     }
 
     #[must_use]
@@ -134,6 +144,21 @@ impl<'a> Reader<'a> {
     /// When the bytes end before the number, or it needs more than 32 bits.
     #[inline]
     pub fn uvarint(&mut self) -> Result<u32, DecodeError> {
+        // Nearly all have one byte; the lengths of batches have two or three.
+        let (value, rest) = match self.bytes {
+            [a, rest @ ..] if *a < 0x80 => (u32::from(*a), rest),
+            [a, b, rest @ ..] if *b < 0x80 => (low(*a) | u32::from(*b) << 7, rest),
+            [a, b, c, rest @ ..] if *c < 0x80 => {
+                (low(*a) | low(*b) << 7 | u32::from(*c) << 14, rest)
+            }
+            _ => return self.long_uvarint(),
+        };
+        self.bytes = rest;
+        Ok(value)
+    }
+
+    #[inline(never)]
+    fn long_uvarint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.fixed::<1>()?;
@@ -246,6 +271,11 @@ impl<'a> Reader<'a> {
                 remaining: self.bytes.len(),
             });
         }
+        let left = u32::try_from(count).ok().and_then(|it| self.elements_left.checked_sub(it));
+        let Some(left) = left else {
+            return Err(DecodeError::Elements { count, left: self.elements_left });
+        };
+        self.elements_left = left;
         let start = *self;
         T::check(self, count)?;
         let bytes = &start.bytes[..start.bytes.len() - self.bytes.len()];
@@ -274,15 +304,28 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn tags(
         &mut self,
+        known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        match self.uvarint()? {
+            0 => Ok(()),
+            count => self.some_tags(count, known),
+        }
+    }
+
+    #[inline(never)]
+    fn some_tags(
+        &mut self,
+        count: u32,
         mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
     ) -> Result<(), DecodeError> {
-        for _ in 0..self.uvarint()? {
+        for _ in 0..count {
             let tag = self.uvarint()?;
             let announced = self.uvarint()? as usize;
             let mut field = Self { bytes: self.take(announced)?, ..*self };
             if known(tag, &mut field)? && field.remaining() != 0 {
                 return Err(DecodeError::TagSize { tag, announced, unread: field.remaining() });
             }
+            self.elements_left = field.elements_left;
         }
         Ok(())
     }
@@ -297,6 +340,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What a byte of a varint says of the number, when more bytes follow.
+#[inline]
+fn low(byte: u8) -> u32 {
+    u32::from(byte & 0x7f)
+}
+
+#[inline]
 fn length(length: i64) -> Result<Length, DecodeError> {
     match usize::try_from(length) {
         Ok(length) => Ok(Some(length)),

@@ -95,6 +95,13 @@ impl<'w> Writer<'w> {
         })
     }
 
+    /// Writes what was gathered, which is cheaper than value by value.
+    #[inline]
+    pub fn run<const BYTES: usize>(&mut self, run: &Run<BYTES>) {
+        assert_eq!(run.at, BYTES, "a run is written when it is full");
+        self.out.extend_from_slice(&run.bytes);
+    }
+
     #[inline]
     pub fn bool(&mut self, value: bool) {
         self.out.push(u8::from(value));
@@ -142,6 +149,10 @@ impl<'w> Writer<'w> {
 
     #[inline]
     pub fn uvarint(&mut self, value: u32) {
+        if value < 0x80 {
+            self.out.push(value as u8);
+            return;
+        }
         let (digits, count) = uvarint_digits(value);
         self.out.extend_from_slice(&digits[..count]);
     }
@@ -343,6 +354,51 @@ impl<'w> Writer<'w> {
         value.ok_or(EncodeError::Null { field, version: self.version })
     }
 }
+
+/// Values of fixed size that follow each other in every version, gathered to be written as one.
+#[derive(Debug)]
+pub struct Run<const BYTES: usize> {
+    bytes: [u8; BYTES],
+    at: usize,
+}
+
+impl<const BYTES: usize> Run<BYTES> {
+    #[must_use]
+    #[inline]
+    #[expect(clippy::new_without_default, reason = "an empty run is of no use but to be filled")]
+    pub fn new() -> Self {
+        Self { bytes: [0; BYTES], at: 0 }
+    }
+
+    #[inline]
+    fn put<const N: usize>(&mut self, value: [u8; N]) {
+        self.bytes[self.at..self.at + N].copy_from_slice(&value);
+        self.at += N;
+    }
+
+    #[inline]
+    pub fn bool(&mut self, value: bool) {
+        self.put([u8::from(value)]);
+    }
+
+    #[inline]
+    pub fn uuid(&mut self, value: Uuid) {
+        self.put(value.0);
+    }
+}
+
+macro_rules! numbers_of_runs {
+    ($($name:ident),*) => {
+        impl<const BYTES: usize> Run<BYTES> {$(
+            #[inline]
+            pub fn $name(&mut self, value: $name) {
+                self.put(value.to_be_bytes());
+            }
+        )*}
+    };
+}
+
+numbers_of_runs!(i8, i16, u16, i32, u32, i64, f64);
 
 fn fit(length: usize) -> Result<i32, EncodeError> {
     i32::try_from(length)

@@ -7,6 +7,10 @@ use crate::{
     golden::{Golden, Variant, goldens},
 };
 use corelane_net::messages::catalogue::{Entry, MESSAGES, RecodeError};
+use corelane_net::messages::produce::{
+    NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use corelane_net::wire::{DecodeError, Message};
 
 const ROUNDS: u64 = 60;
 const RANDOM_BYTES_MAX: u64 = 300;
@@ -147,4 +151,31 @@ fn a_version_nobody_knows_is_refused() {
             assert!((message.encode_default)(version, &mut Vec::new()).is_err());
         }
     }
+}
+
+#[test]
+fn elements_of_all_arrays_are_counted_together_in_tagged_fields_too() {
+    let partition = |index| PartitionProduceResponse { index, ..Default::default() };
+    let topic = |name| TopicProduceResponse {
+        name,
+        partition_responses: (0..3).map(partition).collect(),
+        ..Default::default()
+    };
+    let endpoint = |node_id| NodeEndpoint { node_id, host: "h", port: 1, rack: None };
+    let answer = ProduceResponse {
+        responses: [topic("one"), topic("two")].into(),
+        node_endpoints: (0..2).map(endpoint).collect(),
+        ..Default::default()
+    };
+    let mut bytes = Vec::new();
+    answer.encode(10, &mut bytes).unwrap();
+    let within = |elements_max| ProduceResponse::decode_within(&bytes, 10, elements_max);
+    let (read, _) = within(10).unwrap();
+    assert_eq!(read, answer, "what was counted once can be walked");
+    for elements_max in 0..10 {
+        let error = within(elements_max).unwrap_err();
+        assert!(matches!(error, DecodeError::Elements { .. }), "{elements_max}: {error}");
+    }
+    let told = within(9).unwrap_err().to_string();
+    assert_eq!(told, "an array of 2 elements where 1 more are allowed");
 }
