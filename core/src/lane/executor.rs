@@ -138,9 +138,23 @@ impl Executor {
             self.run_ready();
             // Before the ring sleeps: when the work is done, nothing may ever come.
             if let Some(result) = result.take() {
+                self.hand_over();
                 return result;
             }
             self.meet_the_kernel();
+        }
+    }
+
+    /// Gives the kernel what it was asked for last, and waits for nothing: a lane that is told of a
+    /// letter after its writer has gone would never be told.
+    fn hand_over(&mut self) {
+        loop {
+            self.ring_bells();
+            self.turn(Wait::No);
+            self.give_out();
+            if self.lane.0.bells.borrow().is_empty() {
+                return;
+            }
         }
     }
 
@@ -223,6 +237,11 @@ impl Executor {
         } else {
             Wait::Until(inner.timers.borrow().next())
         };
+        self.turn(wait);
+    }
+
+    fn turn(&mut self, wait: Wait) {
+        let inner = &*self.lane.0;
         inner.ring.borrow_mut().turn(wait, &mut self.completed);
         // What found the ring full may try again.
         let mut tasks = inner.tasks.borrow_mut();

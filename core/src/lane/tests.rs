@@ -22,7 +22,7 @@ struct Paper {
     cancelled: Vec<Ticket>,
     /// Tickets to give before new ones.
     reuse: Vec<u32>,
-    turns: usize,
+    waits: usize,
 }
 
 struct PaperRing(Rc<RefCell<Paper>>, Pool);
@@ -47,7 +47,7 @@ impl Ring for PaperRing {
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completion>) {
         let mut paper = self.0.borrow_mut();
-        paper.turns += 1;
+        paper.waits += usize::from(wait != Wait::No);
         completed.extend(paper.due.drain(..));
         if let (Wait::Until(Some(at)), true) = (wait, completed.is_empty()) {
             paper.now = paper.now.max(at.0);
@@ -140,10 +140,20 @@ fn work_that_is_done_is_not_slept_upon() {
     let (mut executor, paper) = lane_on_paper(1);
     assert_eq!(executor.block_on(async { 7 }), 7);
     assert_eq!(
-        paper.borrow().turns,
+        paper.borrow().waits,
         0,
         "a ring that sleeps until something comes would sleep for ever"
     );
+}
+
+#[test]
+fn a_letter_written_last_is_told_of_although_its_writer_ends() {
+    let (mut executor, paper) = lane_on_paper(1);
+    let lane = executor.lane().clone();
+    executor.block_on(async move { lane.ring_bell(LaneId(1)) });
+    let told = paper.borrow().in_flight.iter().flatten().map(|it| format!("{it:?}")).collect();
+    let told: Vec<String> = told;
+    assert_eq!(told, ["Wake { lane: LaneId(1) }"]);
 }
 
 #[test]
