@@ -7,6 +7,7 @@ killed without warning and started again on the same port and data. Only process
 import os
 import pathlib
 import queue
+import random
 import re
 import shutil
 import socket
@@ -16,8 +17,10 @@ import time
 
 from driver import install
 
-READY_SECONDS_MAX = 90
-STOP_SECONDS_MAX = 30
+READY_SECONDS_MAX = 180
+STOP_SECONDS_MAX = 120
+# How many ports are tried for a broker that must come back on the same one.
+PORTS_MAX = 100
 
 READY = re.compile(r"^corelane ready kafka=(?P<kafka>[^ ,]+)[^ ]* data=(?P<data>.+) lanes=(?P<lanes>\d+) version=(?P<version>\S+)$")
 
@@ -42,10 +45,23 @@ broker.session.timeout.ms=3000
 """
 
 
-def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
+def lasting_port():
+    """A free port below those the kernel hands out by itself.
+
+    While a broker is dead, its clients try to connect to its port. A port that the kernel also gives to connections
+    may then be taken by one of them, which meets itself there, and the broker finds its address in use.
+    """
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(PORTS_MAX):
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as it:
+            it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                it.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port below {lowest} in {PORTS_MAX} tries")
 
 
 def accepts(address):
@@ -110,12 +126,12 @@ class Started:
 
 
 class Corelane(Started):
-    """Our binary. The first start asks for any port, later ones for the same."""
+    """Our binary. The first start asks for any port, or one that lasts; later ones for the same."""
 
-    def __init__(self, directory, extra):
+    def __init__(self, directory, extra, lasting):
         super().__init__(directory)
         self.binary = os.environ.get("CORELANE_BIN", str(install.ROOT / "target/release/corelane"))
-        self.address, self.name, self.extra = None, "corelane", extra
+        self.address, self.name, self.extra = f"127.0.0.1:{lasting_port()}" if lasting else None, "corelane", extra
 
     def start(self):
         data = self.directory / "data"
@@ -148,10 +164,10 @@ class Kafka(Started):
 
     def __init__(self, directory):
         super().__init__(directory)
-        self.port, self.name = free_port(), f"Apache Kafka {install.kafka_version()}"
+        self.port, self.name = lasting_port(), f"Apache Kafka {install.kafka_version()}"
         self.address = f"127.0.0.1:{self.port}"
         self.properties = directory / "server.properties"
-        values = {"port": self.port, "controller": free_port(), "data": directory / "data"}
+        values = {"port": self.port, "controller": lasting_port(), "data": directory / "data"}
         self.properties.write_text(KAFKA_PROPERTIES.format(**values))
         self.java = ["java", "-Xmx1g", "-XX:+UseG1GC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         self.java += ["-cp", install.classpath()]
@@ -167,6 +183,11 @@ class Kafka(Started):
             time.sleep(0.05)
 
 
-def fresh(kind, extra=()):
-    directory = pathlib.Path(install.TARGET) / "run" / f"{kind}-{os.getpid()}"
-    return Kafka(directory) if kind == "kafka" else Corelane(directory, list(extra))
+def fresh(kind, extra=(), lasting=False):
+    """A broker that never ran. One that shall be killed and come back asks for a `lasting` port."""
+    fresh.count += 1
+    directory = pathlib.Path(install.TARGET) / "run" / f"{kind}-{os.getpid()}-{fresh.count}"
+    return Kafka(directory) if kind == "kafka" else Corelane(directory, list(extra), lasting)
+
+
+fresh.count = 0

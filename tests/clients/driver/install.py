@@ -12,11 +12,16 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
 TARGET = ROOT / "target/clients"
 LOGS = TARGET / "logs"
+
+
+# How often what comes over the network is asked for, and how long between.
+FETCHES_MAX, FETCH_PAUSE_SECONDS = 3, 5
 
 
 class Missing(Exception):
@@ -29,6 +34,17 @@ def kafka_version():
 
 def classpath():
     return f"{TARGET}/java/classes:{TARGET}/java/lib/*"
+
+
+def fetch(*command, **more):
+    """Runs an installer that needs the network, which may fail once for no reason of ours."""
+    for left in reversed(range(FETCHES_MAX)):
+        try:
+            return run(*command, **more)
+        except Missing:
+            if not left:
+                raise
+            time.sleep(FETCH_PAUSE_SECONDS)
 
 
 def run(*command, cwd=None, env=None):
@@ -61,8 +77,8 @@ def debian(package):
     if os.geteuid() != 0:
         raise Missing(f"{package} is not installed: run `apt-get install {package}` as root")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", env=quiet)
-    run("apt-get", "install", "-y", "--no-install-recommends", package, env=quiet)
+    fetch("apt-get", "update", env=quiet)
+    fetch("apt-get", "install", "-y", "--no-install-recommends", package, env=quiet)
 
 
 def kcat():
@@ -77,7 +93,7 @@ def python():
             debian("python3-venv")
         run("python3", "-m", "venv", "--clear", into / "venv")
         pip = into / "venv/bin/pip"
-        run(pip, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", HERE / "python/requirements.txt")
+        fetch(pip, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", HERE / "python/requirements.txt")
 
     stamped("python", [HERE / "python/requirements.txt"], make)
 
@@ -88,7 +104,7 @@ def node():
     def make(into):
         for it in lock:
             shutil.copy(it, into)
-        run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=into)
+        fetch("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=into)
 
     stamped("node", lock, make)
     # A module is looked for from where the program stands, so the programs go beside their node_modules.
@@ -100,7 +116,7 @@ def java():
     def jars(into):
         shutil.rmtree(into / "lib", ignore_errors=True)
         goal = "dependency:copy-dependencies"
-        run("mvn", "-B", "-q", goal, "-DincludeScope=runtime", f"-DoutputDirectory={into}/lib", cwd=HERE / "java")
+        fetch("mvn", "-B", "-q", goal, "-DincludeScope=runtime", f"-DoutputDirectory={into}/lib", cwd=HERE / "java")
 
     sources = sorted((HERE / "java").glob("*.java"))
     stamped("java", [HERE / "java/pom.xml"], jars)
@@ -117,6 +133,7 @@ def go():
     programs = [it.name for it in (HERE / "go").iterdir() if (it / "main.go").exists()]
 
     def make(into):
+        fetch("go", "mod", "download", cwd=HERE / "go")
         for it in programs:
             run("go", "build", "-mod=readonly", "-o", into / it, f"./{it}", cwd=HERE / "go")
 
@@ -128,6 +145,7 @@ def rust(folder="rust"):
     sources = [source / "Cargo.toml", source / "Cargo.lock", source / "src/main.rs"]
 
     def make(into):
+        fetch("cargo", "fetch", "--quiet", "--locked", cwd=source)
         run("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", into, cwd=source)
 
     stamped(folder, sources, make)
@@ -140,6 +158,6 @@ def rdkafka():
 def once(part):
     """Installs one part while no other run does."""
     TARGET.mkdir(parents=True, exist_ok=True)
-    with (TARGET / "install.lock").open("w") as lock:
+    with (TARGET / f"{part.__name__}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         part()

@@ -20,7 +20,6 @@ import org.apache.kafka.common.utils.AppInfoParser;
 
 /** Drives Kafka's own Java client, and Kafka's tools in the same process ({@link Tools}). */
 public final class Client {
-    private static final int LONG_SESSION_MS = 30_000;
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final String broker;
@@ -208,8 +207,7 @@ public final class Client {
 
     private void join(String topic, JsonNode ask) {
         Map<String, Object> want = new HashMap<>(Map.of("group.id", ask.get("group").asText(), "auto.offset.reset", "earliest"));
-        boolean longer = ask.path("session_long").asBoolean();
-        want.put("session.timeout.ms", longer ? LONG_SESSION_MS : ask.get("session_ms").asInt());
+        want.put("session.timeout.ms", ask.get("session_ms").asInt());
         want.put("heartbeat.interval.ms", 500);
         Class<?> assignor = ask.path("cooperative").asBoolean() ? CooperativeStickyAssignor.class : RangeAssignor.class;
         want.put("partition.assignment.strategy", assignor.getName());

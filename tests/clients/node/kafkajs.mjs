@@ -7,14 +7,16 @@ import { HEARTBEAT_MS, pack, serve, unpack, until } from './serve.mjs'
 
 const { Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, logLevel } = kafkajs
 const { version } = createRequire(import.meta.url)('kafkajs/package.json')
-const GROUP_SECONDS_MAX = 30
+const GROUP_SECONDS_MAX = 120
+// kafkajs gives a connection one second, which a busy machine may take.
+const PATIENT = { connectionTimeout: 60_000, requestTimeout: 60_000, authenticationTimeout: 60_000 }
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
 const CODECS = { none: 'None', gzip: 'GZIP', snappy: 'Snappy' }
 
-const kafka = new Kafka({ clientId: 'agent', brokers: [process.argv[2]], logLevel: logLevel.ERROR })
+const kafka = new Kafka({ clientId: 'agent', brokers: [process.argv[2]], logLevel: logLevel.ERROR, ...PATIENT })
 const producers = new Map()
-let admin, consumer, topic, assigned, events, records, positions, committed
+let admin, consumer, topic, assigned, events, records, positions, committed, below
 
 async function administer() {
   if (!admin) {
@@ -126,8 +128,10 @@ await serve('kafkajs', version, {
       where = Number(found.find(it => it.partition === partition).offset)
     }
     // What arrives before the seek takes effect lies below it.
-    await consume({ groupId: randomUUID() }, it => it.partition === partition && it.offset >= where)
+    below = where
+    await consume({ groupId: randomUUID() }, it => it.partition === partition && it.offset >= below)
     await until(GROUP_SECONDS_MAX, () => assigned.length > 0)
+    if (assigned.length === 0) throw new Error(`no assignment within ${GROUP_SECONDS_MAX} s`)
     consumer.seek({ topic, partition, offset: String(where) })
   },
 
@@ -135,8 +139,8 @@ await serve('kafkajs', version, {
     await until(seconds, () => records.length >= count)
     // A seek may repeat what was already delivered.
     const found = [...new Map(records.map(it => [it.offset, it])).values()].sort((a, b) => a.offset - b.offset).slice(0, count)
-    const last = found.at(-1)?.offset ?? -1
-    records = records.filter(it => it.offset > last)
+    below = found.length > 0 ? found.at(-1).offset + 1 : below
+    records = records.filter(it => it.offset >= below)
     return { records: found }
   },
 

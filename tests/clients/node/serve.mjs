@@ -1,7 +1,6 @@
 // What the agents for Node share: one JSON object per line in, one out, in order.
 import { createInterface } from 'node:readline'
 
-export const LONG_SESSION_MS = 30_000
 export const HEARTBEAT_MS = 500
 
 export const pack = it => (it === null || it === undefined ? null : Buffer.from(it).toString('base64'))

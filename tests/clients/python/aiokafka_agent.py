@@ -9,23 +9,24 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import for_code
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from serve import headers_in, record_out, serve, unpack
 
-SECONDS_MAX = 60
-LONG_SESSION_MS = 30_000
+SECONDS_MAX = 120
 
 
 class Watch(ConsumerRebalanceListener):
-    """Remembers what a group gave and took."""
+    """Remembers what a group gave and took, and what that leaves: aiokafka changes its own list a while before."""
 
     def __init__(self):
-        self.events = []
+        self.events, self.assigned = [], set()
 
     async def on_partitions_assigned(self, assigned):
-        self.events.append(["assigned", [it.partition for it in assigned]])
+        self.assigned = {it.partition for it in assigned}
+        self.events.append(["assigned", sorted(self.assigned)])
 
     async def on_partitions_revoked(self, revoked):
+        self.assigned -= {it.partition for it in revoked}
         self.events.append(["revoked", [it.partition for it in revoked]])
 
 
@@ -40,7 +41,7 @@ class Agent:
 
     async def _admin(self):
         if self.admin is None:
-            self.admin = AIOKafkaAdminClient(bootstrap_servers=self.broker)
+            self.admin = AIOKafkaAdminClient(bootstrap_servers=self.broker, request_timeout_ms=SECONDS_MAX * 1000)
             await self.admin.start()
         return self.admin
 
@@ -54,7 +55,11 @@ class Agent:
         checked(done.topic_error_codes[0][1])
 
     async def describe(self, topic):
-        [found] = await (await self._admin()).describe_topics([topic])
+        admin = await self._admin()
+        # Who names a topic that is not there makes it; a list of all makes none.
+        if topic not in await admin.list_topics():
+            raise UnknownTopicOrPartitionError
+        [found] = await admin.describe_topics([topic])
         checked(found["error_code"])
         return {"partitions": [{name: it[name] for name in ("partition", "leader", "replicas")} for it in found["partitions"]]}
 
@@ -125,9 +130,9 @@ class Agent:
     async def close(self):
         await self.consumer.stop()
 
-    async def join(self, group, topic, session_ms, instance=None, session_long=False):
+    async def join(self, group, topic, session_ms, instance=None):
         want = {"group_id": group, "partition_assignment_strategy": [RangePartitionAssignor], "auto_offset_reset": "earliest"}
-        want |= {"session_timeout_ms": LONG_SESSION_MS if session_long else session_ms, "heartbeat_interval_ms": 500}
+        want |= {"session_timeout_ms": session_ms, "heartbeat_interval_ms": 500}
         want |= {"enable_auto_commit": False, "group_instance_id": instance, "bootstrap_servers": self.broker}
         self.consumer, self.watch = AIOKafkaConsumer(**want), Watch()
         self.consumer.subscribe([topic], listener=self.watch)
@@ -141,8 +146,7 @@ class Agent:
         self.joining.result()
         records = await self._take(seconds, 500)
         events, self.watch.events = self.watch.events, []
-        assigned = [it.partition for it in self.consumer.assignment()]
-        return {"assigned": assigned, "events": events, "records": records}
+        return {"assigned": sorted(self.watch.assigned), "events": events, "records": records}
 
     async def commit(self):
         await self.consumer.commit()

@@ -11,8 +11,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import for_code
 from serve import headers_in, record_out, serve, unpack
 
-SECONDS_MAX = 60
-LONG_SESSION_MS = 30_000
+SECONDS_MAX = 120
 
 
 class Watch(ConsumerRebalanceListener):
@@ -30,8 +29,8 @@ class Watch(ConsumerRebalanceListener):
 
 class Agent:
     def __init__(self, broker):
-        self.broker, self.producers = broker, {}
-        self.admin = KafkaAdminClient(bootstrap_servers=broker)
+        self.base, self.producers = {"bootstrap_servers": broker, "bootstrap_timeout_ms": SECONDS_MAX * 1000}, {}
+        self.admin = KafkaAdminClient(**self.base)
 
     def create(self, topic, partitions, configs):
         self.admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
@@ -79,11 +78,11 @@ class Agent:
         if key not in self.producers:
             want = {"compression_type": None if codec == "none" else codec, "acks": "all" if acks == -1 else acks}
             want |= {"enable_idempotence": idempotent, "linger_ms": 5, "max_request_size": 8 << 20}
-            self.producers[key] = KafkaProducer(bootstrap_servers=self.broker, **want)
+            self.producers[key] = KafkaProducer(**self.base, **want)
         return self.producers[key]
 
     def open(self, topic, partition, offset=None, timestamp=None, end=False):
-        self.consumer = KafkaConsumer(bootstrap_servers=self.broker)
+        self.consumer = KafkaConsumer(**self.base)
         where = TopicPartition(topic, partition)
         if timestamp is not None:
             offset = self.consumer.offsets_for_times({where: timestamp})[where].offset
@@ -109,19 +108,31 @@ class Agent:
     def close(self):
         self.consumer.close()
 
-    def join(self, group, topic, session_ms, instance=None, cooperative=False, session_long=False):
+    def join(self, group, topic, session_ms, instance=None, cooperative=False):
         strategy = CooperativeStickyAssignor if cooperative else RangePartitionAssignor
         want = {"group_id": group, "partition_assignment_strategy": [strategy], "auto_offset_reset": "earliest"}
-        want |= {"session_timeout_ms": LONG_SESSION_MS if session_long else session_ms, "heartbeat_interval_ms": 500}
-        want |= {"enable_auto_commit": False, "group_instance_id": instance, "bootstrap_servers": self.broker}
+        want |= {"session_timeout_ms": session_ms, "heartbeat_interval_ms": 500}
+        want |= {"enable_auto_commit": False, "group_instance_id": instance, **self.base}
         self.consumer, self.watch = KafkaConsumer(**want), Watch()
         self.consumer.subscribe([topic], listener=self.watch)
 
     def poll(self, seconds):
         records = self._take(seconds, 500)
+        self._keep_joining()
         events, self.watch.events = self.watch.events, []
         assigned = [it.partition for it in self.consumer.assignment()]
         return {"assigned": assigned, "events": events, "records": records}
+
+    def _keep_joining(self):
+        """Reminds kafka-python of a join that outlasted a poll.
+
+        A leader that joins again because it has only now seen the topic's partitions has no reason left once it has
+        assigned them. When its poll ends between that and the answer to SyncGroup, no later poll takes the answer,
+        and it neither owns anything nor sends heartbeats. There is no public way to ask for it.
+        """
+        coordinator = self.consumer._coordinator
+        if coordinator._join_task is not None and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     def commit(self):
         self.consumer.commit()

@@ -10,14 +10,11 @@ import (
 	"time"
 )
 
-// LongSession is long enough for a static member to be restarted on a busy machine.
-const LongSession = 30 * time.Second
-
 // Heartbeat of a group member; short, so that a rebalance is noticed soon.
 const Heartbeat = 500 * time.Millisecond
 
 // Deadline bounds every single call of a client.
-const Deadline = 60 * time.Second
+const Deadline = 120 * time.Second
 
 // Record as the driver sends and compares it. A byte slice travels as base64, nil as null.
 type Record struct {
@@ -65,15 +62,11 @@ type Ask struct {
 	Group       string
 	Instance    string
 	Cooperative bool
-	SessionMS   int  `json:"session_ms"`
-	SessionLong bool `json:"session_long"`
+	SessionMS   int `json:"session_ms"`
 }
 
 // Session is the session time-out that was asked for.
 func (a Ask) Session() time.Duration {
-	if a.SessionLong {
-		return LongSession
-	}
 	return time.Duration(a.SessionMS) * time.Millisecond
 }
 

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -195,7 +196,7 @@ func (c *client) take(until time.Time, count int) ([]agent.Record, error) {
 	found := []agent.Record{}
 	fetches := c.consumer.PollRecords(ctx, count)
 	for _, it := range fetches.Errors() {
-		if it.Err != context.DeadlineExceeded && !kerr.IsRetriable(it.Err) {
+		if !errors.Is(it.Err, context.DeadlineExceeded) && !kerr.IsRetriable(it.Err) {
 			return nil, it.Err
 		}
 	}

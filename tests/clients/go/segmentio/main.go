@@ -22,7 +22,7 @@ const cacheAge = 100 * time.Millisecond
 
 // kafka-go leaves it to its user to wait for a topic it does not know yet.
 const (
-	unknownTries = 20
+	unknownTries = 300
 	unknownPause = 2 * cacheAge
 )
 
@@ -117,12 +117,8 @@ func (c *client) create(ctx context.Context, ask agent.Ask) error {
 }
 
 func (c *client) describe(ctx context.Context, topic string) (agent.Answer, error) {
-	var found *kafka.MetadataResponse
-	err := patiently(func() (err error) {
-		found, err = c.low.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
-		return first(err, func() error { return found.Topics[0].Error })
-	})
-	if err != nil {
+	found, err := c.low.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err := first(err, func() error { return found.Topics[0].Error }); err != nil {
 		return nil, err
 	}
 	partitions := []any{}
@@ -271,7 +267,7 @@ func (c *client) read(ask agent.Ask) (agent.Answer, error) {
 func (c *client) join(ask agent.Ask) error {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: ask.Group, Brokers: []string{c.broker}, Topics: []string{ask.Topic}, StartOffset: kafka.FirstOffset,
-		SessionTimeout: ask.Session(), HeartbeatInterval: agent.Heartbeat, JoinGroupBackoff: time.Second,
+		SessionTimeout: ask.Session(), HeartbeatInterval: agent.Heartbeat, JoinGroupBackoff: time.Second, Timeout: agent.Deadline,
 	})
 	if err != nil {
 		return err

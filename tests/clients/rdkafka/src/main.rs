@@ -24,9 +24,8 @@ use serde_json::{Value, json};
 type Answer = Result<Value, Box<dyn Error>>;
 
 const VERSION: &str = "0.39.0";
-const CALL_SECONDS_MAX: Duration = Duration::from_secs(60);
+const CALL_SECONDS_MAX: Duration = Duration::from_secs(120);
 const POLL_STEP: Duration = Duration::from_millis(50);
-const LONG_SESSION_MS: i64 = 30_000;
 const RECORDS_PER_POLL_MAX: usize = 500;
 
 /// What became of each record that is on its way, by its place in the request.
@@ -151,8 +150,9 @@ impl Agent {
     }
 
     fn describe(&self, topic: &str) -> Answer {
-        let found = self.admin.inner().fetch_metadata(Some(topic), CALL_SECONDS_MAX)?;
-        let found = found.topics().first().ok_or("unknown topic")?;
+        // Who names a topic that is not there makes it; a list of all makes none.
+        let found = self.admin.inner().fetch_metadata(None, CALL_SECONDS_MAX)?;
+        let found = found.topics().iter().find(|it| it.name() == topic).ok_or("unknown topic")?;
         if let Some(code) = found.error() {
             return Err(rdkafka::types::RDKafkaErrorCode::from(code).into());
         }
@@ -272,9 +272,7 @@ impl Agent {
         let mut config = self.config();
         config.set("group.id", ask["group"].as_str().ok_or("no group")?);
         config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
-        let long = ask["session_long"].as_bool().unwrap_or(false);
-        let session =
-            if long { LONG_SESSION_MS } else { ask["session_ms"].as_i64().ok_or("no session")? };
+        let session = ask["session_ms"].as_i64().ok_or("no session")?;
         config.set("session.timeout.ms", session.to_string()).set("heartbeat.interval.ms", "500");
         let cooperative = ask["cooperative"].as_bool().unwrap_or(false);
         config.set(
