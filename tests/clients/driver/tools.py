@@ -14,15 +14,16 @@ import time
 
 from driver import install
 from driver.agent import Agent
+from driver.cases import SESSION_MS
 from driver.clients import CLIENTS
 from driver.wire import Wire
 
 TOOLS = "org.apache.kafka.tools."
 PACKAGES = {"ConfigCommand": "kafka.admin.", "ConsoleConsumer": TOOLS + "consumer."}
 PACKAGES |= {"ConsumerGroupCommand": TOOLS + "consumer.group.", "ReassignPartitionsCommand": TOOLS + "reassign."}
-PROCESS_SECONDS_MAX = 60
-SETTLE_SECONDS_MAX = 30
-CONSUME = ("--timeout-ms", "30000")
+PROCESS_SECONDS_MAX = 180
+SETTLE_SECONDS_MAX = 120
+CONSUME = ("--timeout-ms", "120000")
 
 STEPS = {}
 
@@ -145,6 +146,10 @@ def topics_under_replicated(b):
     for it in ("--under-replicated-partitions", "--unavailable-partitions", "--under-min-isr-partitions"):
         found = b.topics("--describe", it)
         assert "Partition:" not in found, f"{it}: {found[:300]}"
+    # One replica of one that is wanted: exactly the minimum.
+    says(b.topics("--describe", "--at-min-isr-partitions"), rf"Topic: {b.topic}\s.*Partition: 1\s")
+    overridden = b.topics("--describe", "--topics-with-overrides")
+    assert b.topic in overridden and b.doomed not in overridden, overridden[:300]
 
 
 @step
@@ -231,7 +236,7 @@ def producer_perf(b):
 
 @step
 def consumer_perf(b):
-    found = b.run("ConsumerPerformance", "--topic", b.topic, "--num-records", "20000", "--timeout", "30000")
+    found = b.run("ConsumerPerformance", "--topic", b.topic, "--num-records", "20000", "--timeout", "120000")
     read = int(found.strip().splitlines()[-1].split(",")[4])
     assert 20_000 <= read <= sum(b.ends()), f"{read} records read"
 
@@ -267,6 +272,9 @@ def get_offsets(b):
     largest = at("-3")
     assert all(0 <= it < end for it, end in zip(largest, ends, strict=True)), f"largest timestamp: {largest} of {ends}"
     assert at("-4") == [0, 0], f"earliest local: {at('-4')}"
+    assert at("latest") == ends and at("earliest") == [0, 0], f"by name: {at('latest')}, {at('earliest')}"
+    one = b.run("GetOffsetShell", "--topic-partitions", f"{b.topic}:1", "--time", "latest")
+    assert one.strip().endswith(f"{b.topic}:1:{ends[1]}") and f"{b.topic}:0" not in one, one
     assert at("-5") == [], f"latest tiered, without tiers: {at('-5')}"
     assert at("-6") == [], f"earliest pending upload, without tiers: {at('-6')}"
 
@@ -383,7 +391,17 @@ def groups_list(b):
     says(b.groups("--list"), f"^{b.group}$")
     says(b.groups("--list", "--state"), rf"^{b.group}\s+Empty\s*$")
     says(b.groups("--list", "--type"), rf"^{b.group}\s+Classic\s*$")
-    says(b.run("GroupsCommand", "--list"), rf"^{b.group}\s+Classic\s+consumer\s*$")
+    says(b.groups("--list", "--state", "empty"), rf"^{b.group}\s+Empty\s*$")
+    assert b.group not in b.groups("--list", "--state", "stable"), "an empty group is listed as stable"
+
+
+@step
+def groups_of_every_kind(b):
+    row = rf"^{b.group}\s+Classic\s+consumer\s*$"
+    for kind in ((), ("--consumer",), ("--group-type", "classic"), ("--protocol", "consumer")):
+        says(b.run("GroupsCommand", "--list", *kind), row)
+    for kind in (("--share",), ("--group-type", "share"), ("--protocol", "connect")):
+        assert b.group not in b.run("GroupsCommand", "--list", *kind), f"{kind} lists a consumer group"
 
 
 @step
@@ -396,6 +414,8 @@ def groups_describe_empty(b):
         says(found, rf"^{b.group}\s+{b.topic}\s+{partition}\s+\d+\s+{end}\s+{end - committed[partition]}\s+-")
     says(found, "no active members")
     says(b.groups("--describe", "--group", b.group, "--state"), rf"{re.escape(b.address)}\s+\({b.node}\)\s+-?\s+Empty\s+0")
+    says(b.groups("--describe", "--all-groups"), rf"^{b.group}\s+{b.topic}\s+1\s")
+    says(b.groups("--describe", "--all-groups", "--state"), rf"^{b.group}\s.*\sEmpty\s+0")
     says(b.groups("--describe", "--group", "no-such-group", code=0), "GroupIdNotFound|does not exist|not found")
 
 
@@ -403,7 +423,7 @@ def groups_describe_empty(b):
 def groups_describe_active(b):
     with_member = Agent(CLIENTS["java"].command(), b.address, install.LOGS / "tools.log")
     try:
-        with_member.ask("join", group=b.group, topic=b.topic, session_ms=10_000)
+        with_member.ask("join", group=b.group, topic=b.topic, session_ms=SESSION_MS)
         until = time.monotonic() + SETTLE_SECONDS_MAX
         while sorted(with_member.ask("poll", seconds=0.2)["assigned"]) != [0, 1]:
             assert time.monotonic() < until, "the member was given nothing"
@@ -438,6 +458,10 @@ def groups_reset(b):
         assert found == dict(enumerate(wanted)), f"{how}: the tool says {found}, wanted {wanted}"
         stored = b.wire.committed(b.group, b.topic, 2)
         assert stored == wanted, f"{how}: {stored} is committed, wanted {wanted}"
+    everything = ("--reset-offsets", "--all-topics", "--to-offset", "140")
+    exported = b.groups(*everything, "--group", b.group, "--dry-run", "--export")
+    says(exported, rf'^"?{b.topic}"?,0,140$', rf'^"?{b.topic}"?,1,140$')
+    assert b.wire.committed(b.group, b.topic, 2) == [123, 7], "an export changed the offsets"
     dry = b.groups("--reset-offsets", "--group", b.group, "--topic", b.topic, "--to-latest", "--dry-run")
     assert offsets(dry, b.group, b.topic) == dict(enumerate(ends)), dry
     assert b.wire.committed(b.group, b.topic, 2) == [123, 7], "a dry run changed the offsets"
@@ -463,6 +487,6 @@ def run(address, mark, tally):
                 tally.line(title, name, "ok", time.monotonic() - began)
             except Exception as failure:  # whatever went wrong is this step's failure, not the end of the run
                 why = f"{type(failure).__name__}: {failure}"
-                tally.line(title, name, "FAIL", time.monotonic() - began, why[:600])
+                tally.line(title, name, "FAIL", time.monotonic() - began, why, "tools")
         b.agent.close()
         b.wire.close()
