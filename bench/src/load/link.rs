@@ -170,6 +170,16 @@ impl Link {
         Ok(link)
     }
 
+    /// Gives memory back until the next question, which may never come.
+    pub(crate) fn rest(&mut self) {
+        if self.receiver.from == self.receiver.until {
+            self.receiver.buffer = Vec::new();
+            (self.receiver.from, self.receiver.until) = (0, 0);
+        }
+        self.sender.frame = Vec::new();
+        self.sender.spoken = Rc::default();
+    }
+
     /// One question and its answer.
     pub(crate) async fn ask<'a, R: Request<'a>>(
         &mut self,

@@ -30,6 +30,9 @@ use std::time::Duration;
 
 /// How long the broker may take to answer what is under way when the load ends.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// How long after its end a load that the broker could not keep up with goes on catching up. What is
+/// unsent then counts with the age it has.
+const OVERRUN: Duration = Duration::from_secs(10);
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 /// How long a producer sleeps at most: it looks at the phase then.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -37,6 +40,8 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 const RECORDS_AT_ONCE: usize = 4_096;
 /// What a producer without a schedule makes in advance, at least.
 const AHEAD_BYTES_MIN: usize = 1 << 20;
+/// What all producers together may hold that is not acknowledged yet.
+const BUFFERS_BYTES_MAX: usize = 1 << 30;
 /// Batches kept for their memory.
 const SPARE_MAX: usize = 64;
 
@@ -195,6 +200,10 @@ impl Producer {
                 full_speed = Some(wanted);
                 self.reschedule(wanted, begun);
             }
+            if until.saturating_add(nanos(OVERRUN)) <= now {
+                self.abandon(now, until);
+                break;
+            }
             let more = self.make(now, until);
             let ending = until <= now && !more;
             let sent = self.send(now, ending).await?;
@@ -235,8 +244,10 @@ impl Producer {
     /// Makes what is due. True when there is more that could have been made.
     fn make(&mut self, now: u64, until: u64) -> bool {
         let own = &self.common.workload.own;
-        let ahead = AHEAD_BYTES_MIN.max(2 * own.request_bytes_max).min(own.buffer_bytes);
-        let room = if self.schedule == Schedule::None { ahead } else { own.buffer_bytes };
+        let share = BUFFERS_BYTES_MAX / self.common.workload.all_producers() as usize;
+        let most = own.buffer_bytes.min(share.max(own.batch_bytes));
+        let ahead = AHEAD_BYTES_MIN.max(2 * own.request_bytes_max).min(most);
+        let room = if self.schedule == Schedule::None { ahead } else { most };
         for _ in 0..RECORDS_AT_ONCE {
             let due = self.schedule.due(self.made).unwrap_or(now);
             if now < due || until <= due || room <= self.buffered {
@@ -387,6 +398,21 @@ impl Producer {
         out.flight.borrow_mut().push_back(Request { asked, batches });
         self.shared.in_flight.set(self.shared.in_flight.get() + 1);
         out.sender.flush().await
+    }
+
+    /// Gives up on what was due and is not sent.
+    fn abandon(&mut self, now: u64, until: u64) {
+        let window = Window::of(&self.common.control);
+        let mut stats = self.common.stats.borrow_mut();
+        for part in &mut self.parts {
+            for batch in part.full.drain(..).chain(part.open.take()) {
+                // They are the last of their partition, so the numbers end before them.
+                part.next = part.next.min(batch.first);
+                stats.unsent(window, now, batch.due.iter().copied());
+            }
+        }
+        let left = (self.made..).map_while(|it| self.schedule.due(it)).take_while(|it| *it < until);
+        stats.unsent(window, now, left);
     }
 
     /// How long nothing has to be sent.

@@ -47,6 +47,7 @@ pub(crate) struct Results {
     pub(crate) measured_from: usize,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) corrupt: u64,
+    pub(crate) unsent: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) generator_cpu_s: f64,
     pub(crate) threads: usize,
@@ -106,6 +107,7 @@ impl Results {
         let series: Vec<_> = self.series.iter().map(second).collect();
         json!({
             "corrupt": self.corrupt,
+            "unsent": self.unsent,
             "complaints": self.complaints,
             "drained": self.drained,
             "generator_cpu_s": self.generator_cpu_s,
@@ -191,6 +193,9 @@ impl Results {
                 it.lost, it.duplicate, it.disordered, self.corrupt, self.whole.errors
             )),
             None => line(format!("  errors     {}", self.whole.errors)),
+        }
+        if 0 < self.unsent {
+            line(format!("  overloaded {} records were due and never sent", self.unsent));
         }
         if !self.drained {
             line("  the consumers did not reach the end".to_owned());

@@ -15,6 +15,7 @@ use super::threads::{self, Said, Shared};
 use super::verify::{Sent, Verify};
 use super::workload::{Rate, Workload};
 use crate::exit::Exit;
+use corelane_core::host::raise_descriptors;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between "go" and the first record, so that all threads have heard it.
 const LEAD: Duration = Duration::from_millis(50);
 /// How long consumers may make no progress at the end before what is missing counts as lost.
-const NO_PROGRESS: Duration = Duration::from_secs(15);
+const NO_PROGRESS: Duration = Duration::from_secs(30);
 /// How long they are waited for when nothing is verified.
 const DRAIN_UNVERIFIED: Duration = Duration::from_secs(5);
 /// How long all connections may take.
@@ -105,6 +106,7 @@ fn run(options: &Options) -> Result<Results, Failure> {
     if let Some(pid) = options.broker_pid {
         host::used(pid).map_err(|it| usage(&format!("--broker-pid {pid}: {it}")))?;
     }
+    raise_descriptors().map_err(|it| Failure::broke(format!("the limit on open files: {it}")))?;
     let begun = Instant::now();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .make()
@@ -157,6 +159,7 @@ struct Gathered {
     in_second: usize,
     whole: Slot,
     corrupt: u64,
+    unsent: u64,
     complaints: Vec<String>,
     joined: Vec<Duration>,
     progress: Progress,
@@ -204,6 +207,7 @@ impl Gathered {
                 self.ended += 1;
                 self.whole.add(&stats.whole);
                 self.corrupt += stats.corrupt;
+                self.unsent += stats.unsent;
                 self.complaints.append(&mut stats.complaints);
             }
             Said::Failed(why) => return Err(Failure::broke(why)),
@@ -292,6 +296,7 @@ fn lead(options: &Options, shared: &Shared, begun: Instant) -> Result<Results, F
         in_second: 0,
         whole: Slot::new(),
         corrupt: 0,
+        unsent: 0,
         complaints: Vec::new(),
         joined: Vec::new(),
         progress: Progress {
@@ -326,6 +331,7 @@ fn lead(options: &Options, shared: &Shared, begun: Instant) -> Result<Results, F
         measured_from: measured.from_second,
         verdict,
         corrupt: gathered.corrupt,
+        unsent: gathered.unsent,
         complaints: gathered.complaints,
         generator_cpu_s: measured.generator_cpu_s,
         threads: shared.threads,

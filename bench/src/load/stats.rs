@@ -108,6 +108,8 @@ pub(crate) struct Stats {
     pub(crate) complaints: Vec<String>,
     /// Batches that are not what was sent.
     pub(crate) corrupt: u64,
+    /// Records that were due in the measured stretch and never sent.
+    pub(crate) unsent: u64,
 }
 
 const COMPLAINTS_MAX: usize = 8;
@@ -131,7 +133,13 @@ impl Window {
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self { second: Slot::new(), whole: Slot::new(), complaints: Vec::new(), corrupt: 0 }
+        Self {
+            second: Slot::new(),
+            whole: Slot::new(),
+            complaints: Vec::new(),
+            corrupt: 0,
+            unsent: 0,
+        }
     }
 
     pub(crate) fn take_second(&mut self) -> Slot {
@@ -150,6 +158,14 @@ impl Stats {
             if window.has(*due) {
                 self.whole.produce.saturating_record(took);
             }
+        }
+    }
+
+    /// These were due and never sent: they waited at least until `now`.
+    pub(crate) fn unsent(&mut self, window: Window, now: u64, due: impl Iterator<Item = u64>) {
+        for due in due.filter(|it| window.has(*it)) {
+            self.unsent += 1;
+            self.whole.produce.saturating_record(now.saturating_sub(due));
         }
     }
 

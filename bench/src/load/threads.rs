@@ -92,11 +92,10 @@ async fn one(at: usize, shared: Shared, tell: &Sender<Said>) -> Result<(), Strin
     let idle = (0..shared.workload.own.idle_connections).filter(mine);
     let mut idlers = Vec::new();
     for _ in idle {
-        idlers.push(
-            Link::open(shared.cluster.nodes[0])
-                .await
-                .map_err(|it| format!("idle connection: {it}"))?,
-        );
+        let link = Link::open(shared.cluster.nodes[0]).await;
+        let mut link = link.map_err(|it| format!("idle connection: {it}"))?;
+        link.rest();
+        idlers.push(link);
     }
     let mut producers = Vec::new();
     for id in (0..shared.workload.all_producers()).filter(mine) {
