@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -23,6 +23,13 @@ use crate::frame::FrameError;
 
 /// A frame of which more is missing is received straight into memory of its own.
 const LARGE_BYTES: usize = 8 * 1024;
+
+/// Requests one connection may start before every other task of the lane has had its turn.
+const STARTS_PER_TURN: u32 = 16;
+
+/// Time one connection may take before the others have their turn. A request that was begun goes on
+/// to where it waits.
+const TURN: Nanos = Nanos::micros(100);
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -87,6 +94,8 @@ enum Reading {
 /// A request that has been started and not been answered.
 struct Open {
     progress: Progress,
+    /// Whether it was polled, and so had its effects.
+    begun: bool,
     /// Memory of its frame, held until it is served.
     frame_bytes: usize,
     /// What its answer may have, as foretold.
@@ -126,6 +135,9 @@ struct Connection<S> {
     paused_at: Nanos,
     sent_at: Nanos,
     quiet_since: Nanos,
+    /// When this turn began, and requests started in it.
+    turn_began: Nanos,
+    started: u32,
     ending: Option<Ended>,
 }
 
@@ -154,6 +166,8 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         paused_at: now,
         sent_at: now,
         quiet_since: now,
+        turn_began: now,
+        started: 0,
         ending: None,
         lane: lane.clone(),
     };
@@ -236,11 +250,12 @@ impl<S: Service> Connection<S> {
 
     // Steps.
 
-    /// Does all that can be done now. Ready when the connection has ended.
+    /// Does what can be done in one turn. Ready when the connection has ended.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         if self.ending.is_none() && self.membership.stop.poll_take().is_ready() {
             self.end(Ended::Stopped);
         }
+        (self.turn_began, self.started) = (self.lane.now(), 0);
         loop {
             let mut moved = self.receive(context);
             moved |= self.start();
@@ -257,10 +272,20 @@ impl<S: Service> Connection<S> {
             if let Some(ended) = self.ended() {
                 return Poll::Ready(ended);
             }
+            if self.is_turn_over() {
+                // Others first, then we go on.
+                let yielded = pin!(self.lane.yield_now()).poll(context);
+                assert!(yielded.is_pending(), "a yield lets others run");
+                return Poll::Pending;
+            }
             if !moved {
                 return Poll::Pending;
             }
         }
+    }
+
+    fn is_turn_over(&self) -> bool {
+        STARTS_PER_TURN <= self.started || self.turn_began + TURN <= self.lane.now()
     }
 
     /// The end, once nothing is left to do.
@@ -427,7 +452,7 @@ impl<S: Service> Connection<S> {
             self.inbox.standing(self.limits.frame_bytes_max),
             Standing::Inside { missing } if self.is_large(missing)
         );
-        if large || !self.may_read() || !self.memory.fits() {
+        if large || !self.may_read() || self.has_whole() || !self.memory.fits() {
             self.stop_receiving();
         }
     }
@@ -453,7 +478,7 @@ impl<S: Service> Connection<S> {
     /// Starts requests whose frames are whole. Says whether it started any.
     fn start(&mut self) -> bool {
         let mut started = false;
-        while self.takes_requests() {
+        while self.takes_requests() && self.started < STARTS_PER_TURN {
             if self.waiting.is_none() {
                 match self.inbox.next(self.lane.pool(), self.limits.frame_bytes_max) {
                     Ok(Some(frame)) => {
@@ -485,9 +510,11 @@ impl<S: Service> Connection<S> {
             self.quiet_since = self.lane.now();
             self.open.push_back(Open {
                 progress: Progress::Serving(serving),
+                begun: false,
                 frame_bytes,
                 answer_bytes,
             });
+            self.started += 1;
             started = true;
         }
         self.hold();
@@ -495,7 +522,8 @@ impl<S: Service> Connection<S> {
     }
 
     /// Polls every open request, oldest first, so that effects keep their order. Once enough waits to
-    /// be sent, only the oldest is brought further.
+    /// be sent, only the oldest is brought further; once the turn is over, none that begins or ends
+    /// is followed by another.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
         let mut refused = None;
         for (place, it) in self.open.iter_mut().enumerate() {
@@ -503,7 +531,16 @@ impl<S: Service> Connection<S> {
                 break;
             }
             let Progress::Serving(serving) = &mut it.progress else { continue };
-            let Poll::Ready(reply) = serving.as_mut().poll(context) else { continue };
+            let polled = serving.as_mut().poll(context);
+            let is_first = !std::mem::replace(&mut it.begun, true);
+            let is_over =
+                (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
+            let Poll::Ready(reply) = polled else {
+                if is_over {
+                    break;
+                }
+                continue;
+            };
             self.frame_bytes -= it.frame_bytes;
             self.promised_bytes -= it.answer_bytes;
             if let Reply::Answer(parts) = &reply {
@@ -513,6 +550,8 @@ impl<S: Service> Connection<S> {
             it.progress = Progress::Ready(reply);
             if is_close {
                 refused = Some(place);
+            }
+            if is_close || is_over {
                 break;
             }
         }

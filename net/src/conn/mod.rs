@@ -12,7 +12,9 @@
 //!   behind it is served;
 //! - CONN-4: answers that wait, with those that open requests may still give, stay within
 //!   `pending_bytes_max`. A single answer may be larger than that, or than was foretold; then
-//!   nothing else is started or brought further until it has left.
+//!   nothing else is started or brought further until it has left;
+//! - CONN-5: a connection that always has something to do gives way to the others of its lane after
+//!   a few requests or a short time, whichever is first; only a single request may take longer.
 //!
 //! # Deadlines
 //!

@@ -36,6 +36,21 @@ struct Seen {
     /// Bytes promised by open requests.
     promised: Cell<usize>,
     promised_most: Cell<usize>,
+    /// The most requests that took effect between two turns of a bystander.
+    served_between_most: Cell<usize>,
+}
+
+/// A request of this number starts another task on the lane, which has a turn whenever it can.
+const BYSTANDER: u8 = 77;
+const BYSTANDER_TURNS: usize = 200;
+
+async fn stand_by(lane: Lane, seen: Rc<Seen>) {
+    for _ in 0..BYSTANDER_TURNS {
+        let before = seen.effects.borrow().len();
+        lane.yield_now().await;
+        let served = seen.effects.borrow().len() - before;
+        seen.served_between_most.set(seen.served_between_most.get().max(served));
+    }
 }
 
 fn request(wait_ms: u8, answer: u16, number: u8, more: usize) -> Vec<u8> {
@@ -68,6 +83,9 @@ impl Service for Echo {
             let _leaving = leaving;
             let bytes = frame.filled();
             seen.effects.borrow_mut().push(bytes[7]);
+            if bytes[7] == BYSTANDER {
+                lane.spawn("b", Importance::Serving, stand_by(lane.clone(), Rc::clone(&seen)));
+            }
             if bytes[4] == u8::MAX {
                 return Reply::Close("as asked".to_owned());
             }
@@ -463,4 +481,26 @@ fn a_lane_full_of_large_requests_serves_small_ones_and_finishes_the_large() {
         // The budget, one that passes it with what it needs while it grows, and blocks on their way.
         assert!(most <= (1 << 20) + 3 * LARGE + 2 * CONNECTIONS * 64 * 1024, "seed {seed}: {most}");
     }
+}
+
+/// Whoever asks without end has a turn like everybody else. Between two turns of another task of the
+/// lane a few of the flood's requests are served, and not all that have come.
+#[test]
+fn a_flood_of_requests_gives_way_to_every_other_task() {
+    const AT_ONCE: usize = 16;
+    let mut most = 0;
+    for seed in seeds(10) {
+        let mut stage = Stage::new(seed, Faults::none(), ConnLimits::default(), 1 << 20);
+        let got = stage.run(Nanos::secs(25), |lane, flood| async move {
+            let first = request(0, 1, BYSTANDER, 0);
+            let requests: Vec<u8> = (0..1000).flat_map(|_| request(0, 1, 1, 0)).collect();
+            assert!(send(&lane, &flood, &[first, requests].concat()).await);
+            receive(&lane, &flood, 1001 * 5).await.len()
+        });
+        assert_eq!(got, Some(1001 * 5), "seed {seed}");
+        let served = stage.seen.served_between_most.get();
+        assert!(served <= AT_ONCE, "seed {seed}: {served}");
+        most = most.max(served);
+    }
+    assert_eq!(most, AT_ONCE, "no flood had all of its turn");
 }
