@@ -1,10 +1,12 @@
 //! The values of topics and brokers: where each comes from, and what it would be otherwise.
 
+use std::collections::BTreeSet;
+
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResourceResult, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeConfigsSynonym,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
 use super::Call;
@@ -47,7 +49,12 @@ pub(super) async fn handle(call: Call) -> Reply {
 
 fn read(call: &Call) -> Result<(Vec<Asked>, bool, bool), Reply> {
     let request = call.decode::<DescribeConfigsRequest<'_>>()?;
-    let asked = request.resources.iter().map(|it| Asked {
+    // Who names a resource twice is told once: else a short question had an endless answer.
+    let mut named = BTreeSet::new();
+    let is_new = |it: &DescribeConfigsResource<'_>| {
+        named.insert((it.resource_type, it.resource_name.to_owned()))
+    };
+    let asked = request.resources.iter().filter(is_new).map(|it| Asked {
         kind: it.resource_type,
         name: it.resource_name.to_owned(),
         // Some clients send an empty list when they mean all.

@@ -1,5 +1,7 @@
 //! What groups are doing, and with whom.
 
+use std::collections::BTreeSet;
+
 use corelane_coordinator::{Answer, DescribeAnswer, DescribeGroup, GroupError, Request};
 use corelane_net::conn::Reply;
 use corelane_net::messages::describe_groups::{
@@ -24,7 +26,9 @@ pub(super) async fn handle(call: Call) -> Reply {
         Ok(it) => {
             let describe =
                 |group: &str| Request::Describe(DescribeGroup { group: group.to_owned() });
-            let requests = it.groups.iter().map(describe).collect();
+            // Who names a group twice is told once: else a short question had an endless answer.
+            let mut named = BTreeSet::new();
+            let requests = it.groups.iter().filter(|it| named.insert(*it)).map(describe).collect();
             (requests, it.include_authorized_operations)
         }
         Err(reply) => return reply,

@@ -21,7 +21,7 @@ use crate::topics::image::Topic;
 use crate::topics::internal::{is_internal, plan_missing};
 
 /// What a client asks of one topic.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Wanted {
     Name(String),
     Id(TopicId),
@@ -52,7 +52,7 @@ pub(super) async fn handle(call: Call) -> Reply {
             Some(topics) => call.version == 0 && topics.is_empty(),
         };
         let wanted =
-            (!all).then(|| request.topics.iter().flatten().map(|it| wanted(&it)).collect());
+            (!all).then(|| once(request.topics.iter().flatten().map(|it| wanted(&it)).collect()));
         let asked = AskedOperations {
             of_cluster: request.include_cluster_authorized_operations,
             of_topics: request.include_topic_authorized_operations,
@@ -64,6 +64,15 @@ pub(super) async fn handle(call: Call) -> Reply {
         Some(wanted) => find(&call, wanted, allow_creation).await,
     };
     answer(&call, &told, asked)
+}
+
+/// Who names a topic twice is told once: else a short question had an endless answer.
+fn once(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+    if 1 < wanted.len() {
+        let mut named = BTreeSet::new();
+        wanted.retain(|it| named.insert(it.clone()));
+    }
+    wanted
 }
 
 fn wanted(topic: &corelane_net::messages::metadata::MetadataRequestTopic<'_>) -> Wanted {

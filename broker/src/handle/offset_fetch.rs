@@ -1,6 +1,8 @@
 //! Where groups go on reading. Three shapes of one question: a group by its topics' names, several
 //! groups, and several groups by their topics' ids.
 
+use std::collections::BTreeSet;
+
 use corelane_coordinator::{
     Answer, FetchedPartition, FetchedTopic, GroupError, OffsetFetch, OffsetFetchAnswer, Request,
 };
@@ -8,7 +10,7 @@ use corelane_core::ids::TopicId;
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchResponse, OffsetFetchResponseGroup,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 };
@@ -89,7 +91,12 @@ fn read(call: &Call) -> Result<Vec<Wanted>, Reply> {
         return Ok(vec![Wanted { group: request.group_id.to_owned(), topics }]);
     }
     let image = call.node.image();
-    let groups = request.groups.iter().map(|group| {
+    // Who asks twice for all of a group is told once: else a short question had an endless answer.
+    let mut whole = BTreeSet::new();
+    let is_new = |it: &OffsetFetchRequestGroup<'_>| {
+        it.topics.is_some() || whole.insert(it.group_id.to_owned())
+    };
+    let groups = request.groups.iter().filter(is_new).map(|group| {
         let topics = group.topics.as_ref().map(|topics| {
             let wanted = topics.iter().map(|it| {
                 let id = TopicId(it.topic_id.0);

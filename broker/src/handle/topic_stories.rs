@@ -128,6 +128,24 @@ fn a_deleted_topic_is_seen_gone_for_a_moment_before_a_look_makes_it_again() {
     });
 }
 
+/// A short question that names one large topic many times must not have an endless answer.
+#[test]
+fn a_topic_named_many_times_is_told_once() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        let (_, id, _) = look(c, "t").await;
+        let by_name = MetadataRequestTopic { name: Some("t"), ..Default::default() };
+        let missing = MetadataRequestTopic { name: Some("missing"), ..Default::default() };
+        let by_id = MetadataRequestTopic { name: None, topic_id: id };
+        let topics = [by_name.clone(), missing.clone(), by_name, by_id.clone(), missing, by_id];
+        let request = MetadataRequest { topics: Some((&topics).into()), ..Default::default() };
+        let frame = c.ask(12, &request).await;
+        let told = answer(12, &frame, &request);
+        let names: Vec<_> = told.topics.iter().map(|it| it.name.unwrap_or_default()).collect();
+        assert_eq!(names, ["t", "missing", "t"], "once by name, once by id, in the order asked");
+    });
+}
+
 #[test]
 fn who_waits_for_records_hears_of_them_on_any_lane() {
     story(2, |mut client| async move {
