@@ -22,7 +22,7 @@ use crate::node::Node;
 const BACKLOG: u32 = 1024;
 
 /// After a failed accept, how long the lane waits before it tries again: no descriptors are left,
-/// most likely, and asking at once would only burn the core.
+/// most likely, and asking at once would only burn the core. Who knocks meanwhile waits in the backlog.
 const ACCEPT_PAUSE: Nanos = Nanos::millis(100);
 
 /// How long an address may be in use before that is an error. What a killed broker had open, the
@@ -65,16 +65,32 @@ impl Door {
     /// Accepts until the listener is closed.
     pub(super) async fn open(self, listener: Fd, name: String) {
         let lane = self.crowd.lane().clone();
+        // The error that was told, and how often it came since.
+        let mut failing: Option<(Errno, u64)> = None;
         loop {
             let mut accepted = lane.accept(&listener);
             let mut in_a_row = 0;
             while let Some(it) = accepted.next().await {
                 match it {
-                    Ok(Outcome::Connected(connection)) => self.take(*connection, &name),
+                    Ok(Outcome::Connected(connection)) => {
+                        if let Some((errno, times)) = failing.take() {
+                            self.notice(|| {
+                                format!("accepting again on {name} after {times} times: {errno}")
+                            });
+                        }
+                        self.take(*connection, &name);
+                    }
                     Ok(other) => panic!("accepted {other:?}"),
                     Err(Errno::CANCELED) => return,
                     Err(errno) => {
-                        self.notice(|| format!("cannot accept on {name}: {errno}"));
+                        self.node.metrics().counter("connections.accepts_failed").add(1);
+                        match &mut failing {
+                            Some((told, times)) if *told == errno => *times += 1,
+                            _ => {
+                                self.notice(|| format!("cannot accept on {name}: {errno}"));
+                                failing = Some((errno, 1));
+                            }
+                        }
                         lane.sleep(ACCEPT_PAUSE).await;
                     }
                 }
