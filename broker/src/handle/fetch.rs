@@ -1,7 +1,8 @@
 //! Records out. Each lane is asked once for what it has; when that is too little, each is asked
 //! once to tell when there is more, and the first that does starts one more round.
 //!
-//! No session is kept: every fetch says in full what it wants, which every client accepts.
+//! A client may ask for a session (`node/fetch_sessions.rs`): then its next fetches say only what
+//! changed, and are told only what is new.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,8 @@ use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::fetch::{
-    AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
+    PartitionData,
 };
 use corelane_net::wire::{Array, Records, Uuid};
 use corelane_storage::log::store::{ReadDone, ReadError, ReadUpTo, ReadWant};
@@ -21,26 +23,33 @@ use corelane_storage::log::store::{ReadDone, ReadError, ReadUpTo, ReadWant};
 use super::Call;
 use crate::config::keys;
 use crate::edge::Code;
+use crate::node::fetch_sessions::{Named, Place, SessionError, Told, Wish};
 use crate::node::{Ask, LEADER_EPOCH, ReadPart, Tell, WatchPart};
 
 /// Asks as a consumer that may look past the high watermark: the tool that compares replicas.
 const DEBUGGING_CONSUMER: i32 = -2;
 
-struct Named {
-    name: String,
-    id: TopicId,
-    /// Its partitions among all of the request.
-    parts: Range<usize>,
+struct Part {
+    topic: usize,
+    index: i32,
+    wish: Wish,
+    read: Result<ReadPart, ErrorCode>,
 }
 
-struct Part {
-    index: i32,
-    read: Result<ReadPart, ErrorCode>,
+/// What is remembered of a fetch.
+enum Kept {
+    Nothing,
+    /// A session is wanted.
+    Fresh,
+    /// Its session, and the place of each part in it.
+    Known(i32, Vec<Place>),
 }
 
 struct Wanted {
     topics: Vec<Named>,
     parts: Vec<Part>,
+    kept: Kept,
+    by_id: bool,
     bytes_min: usize,
     bytes_max: usize,
     until: Nanos,
@@ -84,54 +93,104 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
     };
     let ours = call.node.facts().config.settings.number(&keys::FETCH_BYTES_MAX);
     let bytes_max = i64::from(request.max_bytes).clamp(0, ours);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    let mut parts = Vec::new();
-    for topic in &request.topics {
-        let id = TopicId(topic.topic_id.0);
-        let known = call.node.topic(topic.topic, id);
-        let first = parts.len();
-        for it in &topic.partitions {
-            let there = known.as_ref().filter(|known| {
-                u32::try_from(it.partition).is_ok_and(|index| index < known.partitions)
-            });
-            let read = match there {
-                None if call.version < 13 || known.is_some() => {
-                    Err(ErrorCode::UnknownTopicOrPartition)
-                }
-                None => Err(ErrorCode::UnknownTopicId),
-                Some(_)
-                    if 0 <= it.current_leader_epoch
-                        && it.current_leader_epoch != LEADER_EPOCH.0 =>
-                {
-                    Err(if it.current_leader_epoch < LEADER_EPOCH.0 {
-                        ErrorCode::FencedLeaderEpoch
-                    } else {
-                        ErrorCode::UnknownLeaderEpoch
-                    })
-                }
-                Some(known) => Ok(ReadPart {
-                    of: TopicPartition { topic: known.id, partition: PartitionIndex(it.partition) },
-                    want: ReadWant {
-                        from: Offset(it.fetch_offset),
-                        up_to,
-                        bytes_max: usize::try_from(it.partition_max_bytes).unwrap_or(0),
-                        at_least_one: true,
-                    },
-                }),
-            };
-            parts.push(Part { index: it.partition, read });
-        }
-        topics.push(Named { name: topic.topic.to_owned(), id, parts: first..parts.len() });
-    }
+    let by_id = 13 <= call.version;
+    let (topics, wishes, kept) = wishes(call, &request, by_id)?;
+    let known: Vec<_> = topics.iter().map(|it| call.node.topic(&it.name, it.id)).collect();
+    let part = |(topic, index, wish): (usize, i32, Wish)| {
+        let known = known[topic].as_ref();
+        let there =
+            known.filter(|known| u32::try_from(index).is_ok_and(|index| index < known.partitions));
+        let read = match there {
+            None if !by_id || known.is_some() => Err(ErrorCode::UnknownTopicOrPartition),
+            None => Err(ErrorCode::UnknownTopicId),
+            Some(_) if 0 <= wish.leader_epoch && wish.leader_epoch != LEADER_EPOCH.0 => {
+                Err(if wish.leader_epoch < LEADER_EPOCH.0 {
+                    ErrorCode::FencedLeaderEpoch
+                } else {
+                    ErrorCode::UnknownLeaderEpoch
+                })
+            }
+            Some(known) => Ok(ReadPart {
+                of: TopicPartition { topic: known.id, partition: PartitionIndex(index) },
+                want: ReadWant {
+                    from: wish.from,
+                    up_to,
+                    bytes_max: usize::try_from(wish.bytes_max).unwrap_or(0),
+                    at_least_one: true,
+                },
+            }),
+        };
+        Part { topic, index, wish, read }
+    };
+    let parts = wishes.into_iter().map(part).collect();
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     Ok(Wanted {
         topics,
         parts,
+        kept,
+        by_id,
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
         bytes_max: usize::try_from(bytes_max).unwrap_or(0),
         until: call.node.lane().now() + Nanos::millis(wait_ms),
         isolated,
     })
+}
+
+type Wishes = (Vec<Named>, Vec<(usize, i32, Wish)>, Kept);
+
+/// What is wanted: all that the request says, or what its session knows by now.
+fn wishes(call: &Call, request: &FetchRequest<'_>, by_id: bool) -> Result<Wishes, Reply> {
+    let named = |name: &str, id: Uuid| Named { name: name.to_owned(), id: TopicId(id.0) };
+    let wish = |it: &FetchPartition| Wish {
+        from: Offset(it.fetch_offset),
+        bytes_max: it.partition_max_bytes,
+        leader_epoch: it.current_leader_epoch,
+    };
+    let now = call.node.lane().now();
+    let mut sessions = call.node.0.fetch_sessions.borrow_mut();
+    let (id, epoch) = (request.session_id, request.session_epoch);
+    if epoch <= 0 {
+        sessions.end(id);
+        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut wishes = Vec::new();
+        for (number, topic) in request.topics.iter().enumerate() {
+            topics.push(named(topic.topic, topic.topic_id));
+            wishes.extend(topic.partitions.iter().map(|it| (number, it.partition, wish(&it))));
+        }
+        return Ok((topics, wishes, if epoch == 0 { Kept::Fresh } else { Kept::Nothing }));
+    }
+    let more = request.topics.iter().map(|it| it.partitions.len()).sum();
+    let session = sessions.resume(now, id, epoch, by_id, more).map_err(|error| {
+        let error_code = match error {
+            SessionError::Unknown => ErrorCode::FetchSessionIdNotFound,
+            SessionError::Epoch => ErrorCode::InvalidFetchSessionEpoch,
+            SessionError::Naming => ErrorCode::FetchSessionTopicIdError,
+        };
+        call.answer(&FetchResponse { error_code: error_code.code(), ..Default::default() })
+    })?;
+    for topic in &request.topics {
+        let named = named(topic.topic, topic.topic_id);
+        for it in &topic.partitions {
+            session.want(&named, it.partition, wish(&it));
+        }
+    }
+    session.forget(request.forgotten_topics_data.iter().flat_map(|topic| {
+        let named = named(topic.topic, topic.topic_id);
+        let gone: Vec<_> = topic.partitions.iter().map(|it| (named.clone(), it)).collect();
+        gone
+    }));
+    let topics = session.topics().to_vec();
+    let mut places = Vec::with_capacity(session.len());
+    let mut wishes = Vec::with_capacity(session.len());
+    for (place, topic, index, wish) in session.wishes() {
+        places.push(place);
+        wishes.push((topic, index, wish));
+    }
+    if session.is_empty() {
+        sessions.end(id);
+        return Ok((topics, wishes, Kept::Nothing));
+    }
+    Ok((topics, wishes, Kept::Known(id, places)))
 }
 
 /// Reads of all lanes, in the order of the request's partitions that are not refused already.
@@ -206,52 +265,120 @@ async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
 }
 
 fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
+    let news = news(call, wanted, &reads);
     let mut records: Vec<Vec<Slice>> = Vec::new();
     let mut reads = reads.into_iter();
     let mut partitions: Vec<PartitionData<'_>> = Vec::with_capacity(wanted.parts.len());
-    for part in &wanted.parts {
-        let data = match &part.read {
-            Err(error) => refused(part.index, *error),
-            Ok(_) => match reads.next().expect("every part was read") {
-                Err(error) => refused(part.index, error.code()),
-                Ok(done) => {
-                    let bytes = u32::try_from(done.bytes).expect("bounded by fetch.max.bytes");
-                    let aborted = wanted.isolated.then(|| {
-                        let tell = |it: &corelane_storage::producers::Aborted| AbortedTransaction {
-                            producer_id: it.producer.0,
-                            first_offset: it.first.0,
-                        };
-                        done.aborted.iter().map(tell).collect::<Array<'_, _>>()
-                    });
-                    let data = PartitionData {
-                        partition_index: part.index,
-                        high_watermark: done.visible.0,
-                        last_stable_offset: done.stable.0,
-                        log_start_offset: done.log_start.0,
-                        aborted_transactions: aborted,
-                        records: Some(Records::Outside { bytes }),
-                        ..Default::default()
+    // Neighbours of one topic are told together: its number, and which of all.
+    let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+    for (at, part) in wanted.parts.iter().enumerate() {
+        let read = part.read.map(|_| reads.next().expect("every part was read"));
+        if !news.is_told(at) {
+            continue;
+        }
+        let data = match read {
+            Err(error) => refused(part.index, error),
+            Ok(Err(error)) => refused(part.index, error.code()),
+            Ok(Ok(done)) => {
+                let bytes = u32::try_from(done.bytes).expect("bounded by fetch.max.bytes");
+                let aborted = wanted.isolated.then(|| {
+                    let tell = |it: &corelane_storage::producers::Aborted| AbortedTransaction {
+                        producer_id: it.producer.0,
+                        first_offset: it.first.0,
                     };
-                    if 0 < bytes {
-                        records.push(done.slices);
-                    }
-                    data
+                    done.aborted.iter().map(tell).collect::<Array<'_, _>>()
+                });
+                let data = PartitionData {
+                    partition_index: part.index,
+                    high_watermark: done.visible.0,
+                    last_stable_offset: done.stable.0,
+                    log_start_offset: done.log_start.0,
+                    aborted_transactions: aborted,
+                    records: Some(Records::Outside { bytes }),
+                    ..Default::default()
+                };
+                if 0 < bytes {
+                    records.push(done.slices);
                 }
-            },
+                data
+            }
         };
         partitions.push(data);
+        match runs.last_mut() {
+            Some((topic, run)) if *topic == part.topic => run.end += 1,
+            _ => runs.push((part.topic, partitions.len() - 1..partitions.len())),
+        }
     }
     let topic = |at: usize| {
-        let topic = &wanted.topics[at];
+        let (topic, run) = &runs[at];
+        let topic = &wanted.topics[*topic];
         FetchableTopicResponse {
             topic: &topic.name,
             topic_id: Uuid(topic.id.0),
-            partitions: partitions[topic.parts.clone()].into(),
+            partitions: partitions[run.clone()].into(),
         }
     };
-    let responses = Array::made(0..wanted.topics.len(), &topic);
-    let response = FetchResponse { responses, ..Default::default() };
+    let responses = Array::made(0..runs.len(), &topic);
+    let response = FetchResponse { session_id: news.session_id, responses, ..Default::default() };
     call.answer_with(&response, records)
+}
+
+/// Which parts the client is told of.
+struct News {
+    session_id: i32,
+    /// Absent when it is told of all.
+    told: Option<Vec<bool>>,
+}
+
+impl News {
+    fn is_told(&self, part: usize) -> bool {
+        self.told.as_ref().is_none_or(|it| it[part])
+    }
+}
+
+/// Looks what is new for the client, and remembers what it is told.
+fn news(call: &Call, wanted: &Wanted, reads: &Reads) -> News {
+    let mut reads = reads.iter();
+    let found = wanted.parts.iter().map(|part| {
+        let done = part.read.ok().and_then(|_| reads.next().expect("read").as_ref().ok());
+        let told = done.map(|it| Told { high_watermark: it.visible.0, log_start: it.log_start.0 });
+        (told, done.is_some_and(|it| 0 < it.bytes))
+    });
+    let mut sessions = call.node.0.fetch_sessions.borrow_mut();
+    match &wanted.kept {
+        Kept::Nothing => News { session_id: 0, told: None },
+        Kept::Fresh => {
+            let lane = call.node.lane();
+            let wishes =
+                wanted.parts.iter().map(|it| (wanted.topics[it.topic].clone(), it.index, it.wish));
+            let made = sessions.make(lane.now(), || lane.random(), wanted.by_id, wishes);
+            let Some((session_id, session)) = made else {
+                return News { session_id: 0, told: None };
+            };
+            for (part, (told, records)) in wanted.parts.iter().zip(found) {
+                if let Some(place) = session.place(&wanted.topics[part.topic], part.index) {
+                    session.must_tell(place, told, records);
+                }
+            }
+            News { session_id, told: None }
+        }
+        Kept::Known(id, places) => {
+            let Some(session) = sessions.get_mut(*id) else {
+                // Its place went to another meanwhile: told all, the client learns that next time.
+                return News { session_id: *id, told: None };
+            };
+            let mut served = Vec::new();
+            let tell = |(place, (told, records)): (&Place, _)| {
+                if records {
+                    served.push(*place);
+                }
+                session.must_tell(*place, told, records)
+            };
+            let told = places.iter().zip(found).map(tell).collect();
+            session.served(&served);
+            News { session_id: *id, told: Some(told) }
+        }
+    }
 }
 
 fn refused(index: i32, error: ErrorCode) -> PartitionData<'static> {

@@ -22,6 +22,8 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
+#[cfg(test)]
+mod fetch_stories;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;

@@ -5,6 +5,7 @@
 //! changes metadata is decided on lane 0, made durable, and shown to every lane before the answer.
 
 mod controller;
+pub(crate) mod fetch_sessions;
 mod mail;
 mod partitions;
 mod watch;
@@ -27,6 +28,8 @@ pub(crate) use controller::GONE_FOR;
 pub use controller::{Controller, Decided, METADATA, Refused};
 pub use mail::{Ask, LEADER_EPOCH, ProducePart, Produced, ReadPart, Tell, WatchPart, Working};
 
+use self::fetch_sessions::Sessions;
+use crate::config::keys;
 use crate::config::load::Config;
 use crate::groups::Groups;
 use crate::mutant::Mutation;
@@ -67,6 +70,7 @@ pub(crate) struct Inner {
     pub image: RefCell<Arc<Image>>,
     pub watches: watch::Watches,
     pub groups: Groups,
+    pub fetch_sessions: RefCell<Sessions>,
     pub controller: RefCell<Option<Rc<Controller>>>,
     producers: Cell<u32>,
 }
@@ -86,6 +90,10 @@ impl Node {
         link: Link<Ask, Tell>,
         metrics: Metrics,
     ) -> Self {
+        // Shared out evenly: a client's sessions are on the lane its connection came in on.
+        let sessions = facts.config.settings.number(&keys::FETCH_SESSIONS_MAX);
+        let sessions = usize::try_from(sessions).unwrap_or(0);
+        let sessions = Sessions::new(sessions.div_ceil(usize::from(facts.lanes.get())));
         Self(Rc::new(Inner {
             lane: lane.clone(),
             facts,
@@ -95,6 +103,7 @@ impl Node {
             image: RefCell::default(),
             watches: watch::Watches::default(),
             groups: Groups::default(),
+            fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),
             producers: Cell::new(0),
         }))

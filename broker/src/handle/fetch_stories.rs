@@ -1,0 +1,172 @@
+//! Stories of fetch sessions, over real frames in the simulator.
+
+use corelane_net::ErrorCode;
+use corelane_net::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
+use corelane_net::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use corelane_net::wire::{Records, Uuid};
+use corelane_storage::build::BatchBuilder;
+
+use crate::testing::{Client, answer, story};
+
+const PARTITIONS: i32 = 4;
+
+/// Makes the topic, and gives its id.
+async fn prepare(client: &mut Client) -> Uuid {
+    use corelane_net::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+    let topics = [CreatableTopic {
+        name: "t",
+        num_partitions: PARTITIONS,
+        replication_factor: 1,
+        ..Default::default()
+    }];
+    let request = CreateTopicsRequest { topics: (&topics).into(), ..Default::default() };
+    let frame = client.ask(7, &request).await;
+    let told = answer(7, &frame, &request).topics.first().expect("one topic").error_code;
+    assert_eq!(told, ErrorCode::None.code());
+    let topics = [MetadataRequestTopic { name: Some("t"), ..Default::default() }];
+    let request = MetadataRequest { topics: Some((&topics).into()), ..Default::default() };
+    let frame = client.ask(12, &request).await;
+    answer(12, &frame, &request).topics.first().expect("one topic").topic_id
+}
+
+async fn produce(client: &mut Client, partitions: &[i32]) {
+    let mut batch = BatchBuilder::new();
+    batch.record(0, None, Some(b"value"));
+    let batch = batch.build();
+    let partitions: Vec<_> = partitions
+        .iter()
+        .map(|index| PartitionProduceData { index: *index, records: Some(Records::Bytes(&batch)) })
+        .collect();
+    let topics = [TopicProduceData {
+        name: "t",
+        partition_data: partitions.as_slice().into(),
+        ..Default::default()
+    }];
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 1000,
+        topic_data: (&topics).into(),
+        ..Default::default()
+    };
+    let frame = client.ask(9, &request).await;
+    let told = answer(9, &frame, &request).responses.first().expect("one topic");
+    for it in &told.partition_responses {
+        assert_eq!(it.error_code, ErrorCode::None.code());
+    }
+}
+
+/// A client that keeps a session over one topic.
+struct Reader {
+    client: Client,
+    id: Uuid,
+    version: i16,
+    session: (i32, i32),
+}
+
+impl Reader {
+    /// Asks for these partitions from these offsets on, forgets those, and tells what came: the error
+    /// of the whole, then each partition with its watermark and whether it has records.
+    async fn fetch(&mut self, wants: &[(i32, i64)], forget: &[i32]) -> String {
+        let part = |(partition, from): &(i32, i64)| FetchPartition {
+            partition: *partition,
+            fetch_offset: *from,
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let partitions: Vec<_> = wants.iter().map(part).collect();
+        let (topic, topic_id) = if self.version < 13 { ("t", Uuid::ZERO) } else { ("", self.id) };
+        let topics = [FetchTopic { topic, topic_id, partitions: partitions.as_slice().into() }];
+        let gone = [ForgottenTopic { topic, topic_id, partitions: forget.into() }];
+        let request = FetchRequest {
+            max_wait_ms: 10,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            session_id: self.session.0,
+            session_epoch: self.session.1,
+            topics: topics[..usize::from(!wants.is_empty())].into(),
+            forgotten_topics_data: gone[..usize::from(!forget.is_empty())].into(),
+            ..Default::default()
+        };
+        let frame = self.client.ask(self.version, &request).await;
+        let response = answer(self.version, &frame, &request);
+        if response.error_code != 0 {
+            let error = ErrorCode::from_code(response.error_code).expect("a known code");
+            assert_eq!((response.session_id, response.responses.len()), (0, 0));
+            return format!("{error:?}");
+        }
+        if self.session.0 == 0 || self.session.1 < 0 {
+            self.session.0 = response.session_id;
+        }
+        assert_eq!(response.session_id, self.session.0);
+        self.session.1 += 1;
+        let mut told = Vec::new();
+        for topic in &response.responses {
+            for it in &topic.partitions {
+                let records = it.records.map_or(0, |it| it.len());
+                let error = ErrorCode::from_code(it.error_code).expect("a known code");
+                told.push(match error {
+                    ErrorCode::None if 0 < records => {
+                        format!("{}@{}+", it.partition_index, it.high_watermark)
+                    }
+                    ErrorCode::None => format!("{}@{}", it.partition_index, it.high_watermark),
+                    error => format!("{}:{error:?}", it.partition_index),
+                });
+            }
+        }
+        told.join(" ")
+    }
+}
+
+#[test]
+fn a_session_is_told_only_what_is_new() {
+    for version in [12, 13, 17] {
+        story(2, move |mut client| async move {
+            let id = prepare(&mut client).await;
+            produce(&mut client, &[1]).await;
+            let other = client.another().await;
+            let mut reader = Reader { client: other, id, version, session: (0, 0) };
+            let all = [(0, 0), (1, 0), (2, 0), (3, 0)];
+            assert_eq!(reader.fetch(&all, &[]).await, "0@0 1@1+ 2@0 3@0");
+            assert_ne!(reader.session.0, 0);
+            // What was not moved on is given again.
+            assert_eq!(reader.fetch(&[], &[]).await, "1@1+");
+            assert_eq!(reader.fetch(&[(1, 1)], &[]).await, "");
+            produce(&mut client, &[0, 1, 3]).await;
+            assert_eq!(reader.fetch(&[], &[2]).await, "0@1+ 3@1+ 1@2+");
+            // A partition that is wanted beyond its end, and one that does not exist.
+            assert_eq!(reader.fetch(&[(0, 9), (1, 2), (3, 1)], &[]).await, "0:OffsetOutOfRange");
+            assert_eq!(reader.fetch(&[(0, 1), (8, 0)], &[]).await, "0@1 8:UnknownTopicOrPartition");
+            assert_eq!(reader.fetch(&[], &[]).await, "8:UnknownTopicOrPartition");
+            assert_eq!(reader.fetch(&[], &[8]).await, "");
+            produce(&mut client, &[2]).await;
+            assert_eq!(reader.fetch(&[], &[]).await, "", "it was forgotten");
+            assert_eq!(reader.fetch(&[(2, 1)], &[]).await, "2@1");
+        });
+    }
+}
+
+#[test]
+fn a_session_that_is_broken_is_refused_as_a_whole() {
+    story(1, |mut client| async move {
+        let id = prepare(&mut client).await;
+        let mut reader =
+            Reader { client: client.another().await, id, version: 17, session: (0, 0) };
+        let all = [(0, 0), (1, 0)];
+        assert_eq!(reader.fetch(&all, &[]).await, "0@0 1@0");
+        let (session, _) = reader.session;
+        reader.session = (session, 5);
+        assert_eq!(reader.fetch(&[], &[]).await, "InvalidFetchSessionEpoch");
+        reader.session = (session, 1);
+        reader.version = 12;
+        assert_eq!(reader.fetch(&[], &[]).await, "FetchSessionTopicIdError");
+        reader.version = 17;
+        assert_eq!(reader.fetch(&[], &[]).await, "");
+        // The last one without a session ends it.
+        reader.session = (session, -1);
+        assert_eq!(reader.fetch(&all, &[]).await, "0@0 1@0");
+        assert_eq!(reader.session.0, 0);
+        reader.session = (session, 2);
+        assert_eq!(reader.fetch(&[], &[]).await, "FetchSessionIdNotFound");
+    });
+}
