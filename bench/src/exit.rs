@@ -3,7 +3,7 @@
 use std::process::{ExitCode, Termination};
 
 /// What others may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     Fine = 0,
     /// Verification failed, or the run broke.

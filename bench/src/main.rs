@@ -1,5 +1,6 @@
 //! `corelane-bench`: brokers under the loads that the field uses, and what they cost.
 
+mod compare;
 mod exit;
 mod load;
 
@@ -10,6 +11,7 @@ const USAGE: &str = "\
 usage: corelane-bench WHAT [options]; corelane-bench WHAT --help says more
 
   run       one workload against a broker that is there
+  compare   brokers side by side, each started for it
 ";
 
 fn main() -> Exit {
@@ -23,6 +25,11 @@ fn main() -> Exit {
         "run" if help => say(load::options::USAGE),
         "run" => match load::options::parse(words) {
             Ok(options) => load::run::main(&options),
+            Err(why) => refuse(&why),
+        },
+        "compare" if help => say(compare::options::USAGE),
+        "compare" => match compare::options::parse(words) {
+            Ok(options) => compare::main(&options),
             Err(why) => refuse(&why),
         },
         "--help" | "-h" => say(USAGE),

@@ -95,12 +95,19 @@ pub(crate) fn drop_caches() -> io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3")
 }
 
+/// Cores this process may run on, by number.
+pub(crate) fn cores() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.into_iter().map(|it| it.id).collect()
+}
+
 /// `AMD EPYC 7B13, 2 cores, Linux 6.18.0`.
 pub(crate) fn machine() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|it| it.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |it| it.1.trim());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Of the machine: this process may have been given fewer.
+    let cores = text.lines().filter(|it| it.starts_with("processor")).count();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease");
     let release = release.map_or("unknown".to_owned(), |it| it.trim().to_owned());
     format!("{model}, {cores} cores, Linux {release}")

@@ -11,7 +11,7 @@ mod cluster;
 mod consumer;
 mod control;
 mod group;
-mod host;
+pub(crate) mod host;
 mod keys;
 mod link;
 pub(crate) mod options;
@@ -23,3 +23,9 @@ mod stats;
 mod threads;
 mod verify;
 mod workload;
+
+/// Whether a run could begin: its words are good, and its file is a workload.
+pub(crate) fn check(options: &options::Options) -> Result<(), String> {
+    let file = workload::Workload::read(&options.file);
+    file.map(drop).map_err(|it| it.to_string())
+}
