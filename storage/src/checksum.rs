@@ -40,6 +40,12 @@ pub fn without_head(head: u32, whole: u32, tail_len: usize) -> u32 {
     combine(head, whole, tail_len)
 }
 
+/// The checksum of the head, when the checksum of the tail and of the whole are known.
+#[must_use]
+pub fn without_tail(tail: u32, whole: u32, tail_len: usize) -> u32 {
+    shift_by(whole ^ tail, tail_len, &UNZEROS)
+}
+
 /// The checksum of bytes whose own checksum is `bytes_crc`, bound to a place in a segment.
 #[must_use]
 pub fn place(
@@ -59,12 +65,16 @@ pub fn place(
 
 /// Moves a checksum over `len` zero bytes: multiplication by x^(8 len) modulo the polynomial.
 fn shift(crc: u32, len: usize) -> u32 {
+    shift_by(crc, len, &ZEROS)
+}
+
+fn shift_by(crc: u32, len: usize, powers: &[u32; 64]) -> u32 {
     let mut crc = crc;
     let mut rest = len;
     let mut power = 0;
     while rest != 0 {
         if rest & 1 == 1 {
-            crc = multiply(crc, ZEROS[power]);
+            crc = multiply(crc, powers[power]);
         }
         rest >>= 1;
         power += 1;
@@ -73,12 +83,25 @@ fn shift(crc: u32, len: usize) -> u32 {
 }
 
 /// `ZEROS[k]` is x^(8 * 2^k): what 2^k zero bytes do to a checksum.
-static ZEROS: [u32; 64] = zeros();
+static ZEROS: [u32; 64] = powers(ONE >> 8);
 
-const fn zeros() -> [u32; 64] {
+/// `UNZEROS[k]` is x^(-8 * 2^k): it takes 2^k zero bytes back.
+static UNZEROS: [u32; 64] = powers(unzero());
+
+/// x^(-8). The polynomial ends with "1", so taking that away and dividing by x gives x^(-1); the
+/// highest power, which is not written, becomes x^31.
+const fn unzero() -> u32 {
+    let inverse = POLYNOMIAL << 1 | 1;
+    let squared = multiply(inverse, inverse);
+    let fourth = multiply(squared, squared);
+    multiply(fourth, fourth)
+}
+
+/// What `one` byte does, doubled each time. In the reflected order x^8 stands eight places down
+/// from "1".
+const fn powers(one: u32) -> [u32; 64] {
     let mut table = [0; 64];
-    // x^8: eight places down from "1" in the reflected order.
-    let mut power = ONE >> 8;
+    let mut power = one;
     let mut at = 0;
     while at < table.len() {
         table[at] = power;
@@ -122,6 +145,7 @@ mod tests {
                 let whole = of(&bytes[..len]);
                 assert_eq!(combine(of(head), of(tail), tail.len()), whole);
                 assert_eq!(without_head(of(head), whole, tail.len()), of(tail));
+                assert_eq!(without_tail(of(tail), whole, tail.len()), of(head));
                 assert_eq!(append(of(head), tail), whole);
             }
         }

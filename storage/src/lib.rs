@@ -12,6 +12,7 @@ pub mod checksum;
 pub mod compress;
 pub mod dirs;
 pub mod epochs;
+pub mod extent;
 pub mod frame;
 #[cfg(test)]
 mod golden;

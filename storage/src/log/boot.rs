@@ -15,6 +15,7 @@ use corelane_core::ids::{LaneId, LeaderEpoch, Offset, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::ring::{Access, Errno, FileKind};
 
+use super::extents::{take_files, verify_extents};
 use super::mutant::{Mutant, Mutation};
 use super::scan::{Next, ScanError, Source, scan};
 use super::segment::BatchFacts;
@@ -22,7 +23,6 @@ use super::small::{self, DataLock, LockError, Manifest, SmallError};
 use super::walk::JournalFiles;
 use crate::chain::ChainEnd;
 use crate::checkpoint::{Checkpoint, CheckpointError, ExtentSum};
-use crate::checksum;
 use crate::dirs::{PartitionDir, SegmentFile};
 use crate::epochs::LeaderEpochs;
 use crate::frame::{BLOCK_BYTES, Body, FramePlace};
@@ -312,10 +312,13 @@ async fn read_generation(
         recovery.checkpoint(checkpoint);
     }
     let mut journals = Vec::new();
+    let mut durable = BTreeMap::new();
     for head in &heads {
         let dir = journal_dir(data, manifest.generation, head.lane);
         let files = JournalFiles::find(lane, &dir, broken).await?;
-        let end = files.walk(lane, head, |origin, entry| recovery.entry(origin, entry)).await?;
+        let walked = files.walk(lane, head, |origin, entry| recovery.entry(origin, entry));
+        let (end, known) = walked.await?;
+        durable.insert(head.lane, known);
         match end {
             ChainEnd::Torn { last }
                 if last.sequence < head.as_of && broken != Some(Mutant::NoFrameChain) =>
@@ -340,13 +343,15 @@ async fn read_generation(
         journals.push((head.lane, files));
     }
     let (partitions, _) = recovery.finish();
-    let recovered: Vec<Recovered> = partitions.into_values().collect();
+    let mut recovered: Vec<Recovered> = partitions.into_values().collect();
     let mut wanted: BTreeMap<LaneId, Vec<Wanted>> = BTreeMap::new();
-    for (at, it) in recovered.iter().enumerate() {
+    let mut verified = Vec::new();
+    for (at, it) in recovered.iter_mut().enumerate() {
         if let (Some(fault), false) = (it.faults.first(), it.deleted) {
             let folder = live_dir(data, it);
             return Err(OpenError::damaged(&folder, 0, format!("{fault:?}")));
         }
+        verified.push(verify_extents(lane, data, it, &durable).await?);
         let partition = restore(lane, data, it, at, &mut wanted).await?;
         found.partitions.push(partition);
     }
@@ -355,8 +360,9 @@ async fn read_generation(
         wanted.sort_by_key(|it| (it.frame, it.entry));
         fetch_pieces(lane, files, &wanted, found).await?;
     }
-    for (partition, it) in found.partitions.iter_mut().zip(&recovered) {
+    for ((partition, it), extents) in found.partitions.iter_mut().zip(&recovered).zip(verified) {
         if !it.deleted {
+            take_files(lane, data, partition, &extents).await?;
             replay(lane, data, partition, it, ends.get(&it.of).copied()).await?;
         }
     }
@@ -382,7 +388,7 @@ async fn read_checkpoint(lane: &Lane, path: &Path) -> Result<Checkpoint, OpenErr
     }
 }
 
-fn live_dir(data: &Path, it: &Recovered) -> PathBuf {
+pub(super) fn live_dir(data: &Path, it: &Recovered) -> PathBuf {
     let dir = PartitionDir::Live { topic: it.topic.clone(), partition: it.of.partition };
     data.join(dir.name())
 }
@@ -422,19 +428,8 @@ async fn restore(
                         bytes: piece.bytes as usize,
                     });
                 }
-                From::Extent { extent, .. } => {
-                    let bytes = extent.bytes as usize;
-                    let found = read_range(lane, &path, u64::from(extent.position), bytes).await?;
-                    let crc = checksum::of(&found);
-                    let (base, position) = (segment.base, extent.position);
-                    if checksum::place(it.of, base, position, crc, bytes) != extent.checksum {
-                        let why = "an extent does not have the bytes that were written";
-                        return Err(OpenError::damaged(&path, u64::from(position), why));
-                    }
-                    let skip = (piece.position - extent.position) as usize;
-                    let len = piece.bytes as usize;
-                    tail[at..at + len].copy_from_slice(&found[skip..skip + len]);
-                }
+                // Its bytes stay where they are, or come once the rest is known.
+                From::Extent { .. } => {}
             }
         }
         segments.push(RecoveredSegment {
@@ -565,7 +560,12 @@ async fn replay(
     Ok(())
 }
 
-async fn read_range(lane: &Lane, path: &Path, at: u64, bytes: usize) -> Result<Vec<u8>, OpenError> {
+pub(super) async fn read_range(
+    lane: &Lane,
+    path: &Path,
+    at: u64,
+    bytes: usize,
+) -> Result<Vec<u8>, OpenError> {
     let read = async {
         let (file, _) = lane.open(path, Access::default()).await?;
         let buf = corelane_core::buf::Buf::unpooled(bytes);

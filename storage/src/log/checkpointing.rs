@@ -46,6 +46,8 @@ impl Store {
     /// Writes down everything, so that journal files up to `given_up` are not needed any more.
     pub(super) async fn checkpoint(&self, given_up: u64) -> Result<(), Errno> {
         let keep = &self.0.keep;
+        // Only whole once it is durable; until then a restart would read this much.
+        let told = keep.untold_bytes.get();
         let mut draft = Draft { bytes: Vec::new(), last_checksum: None, told: BTreeMap::new() };
         for _ in 0..ROUNDS_MAX {
             let changed = self.untold(&draft);
@@ -65,6 +67,8 @@ impl Store {
         let config = self.0.journal.config();
         let path = checkpoint_path(&self.0.config.data, config.incarnation, self.0.lane.id());
         small::replace(&self.0.lane, &path, &draft.bytes, config.broken).await?;
+        keep.untold_bytes.set(keep.untold_bytes.get() - told);
+        keep.given_up.set(keep.given_up.get().max(given_up));
         keep.counts.checkpoints.add(1);
         keep.counts.checkpoint_bytes.add(draft.bytes.len() as u64);
         Ok(())

@@ -9,7 +9,9 @@
 //! - JNL-1: frames are sealed in sequence, each naming the checksum of the one before;
 //! - JNL-2: `durable` never passes a frame that has not completed, nor goes back;
 //! - JNL-3: after a failed write nothing is reported durable any more, for good;
-//! - JNL-4: a slot is written again only after it was given back by [`Journal::retire`].
+//! - JNL-4: a slot is written again only after it was given back by [`Journal::retire`];
+//! - JNL-5: a frame is sealed only once nothing holds it: bytes that its entries speak of and that
+//!   lie elsewhere are durable then.
 //!
 //! Places: a journal is a folder of slots. A frame names the *file number* it was written under,
 //! which only grows; which slot carries it does not matter.
@@ -46,6 +48,12 @@ const CARRIED_SHARE: u64 = 4;
 
 /// Zeroes are written in pieces of this size when a slot is made.
 const ZEROES_BYTES: usize = 256 * 1024;
+
+/// Durable writes of a block into fresh room, and as many over them, before a first slot is used.
+const PROBES: u64 = 3;
+
+/// So many times slower, the first write to a block is taken to cost a commit of the file system.
+const DEAR_FACTOR: u64 = 3;
 
 /// The name of a journal's file.
 pub(super) fn slot_name(number: usize) -> String {
@@ -93,6 +101,24 @@ struct Frame {
     reached: Vec<Reached>,
     /// What its file depends on.
     carries: Vec<Carries>,
+    /// JNL-5: bytes elsewhere that are on their way.
+    holds: Rc<Cell<u32>>,
+}
+
+/// Keeps a frame from being sealed until bytes that lie elsewhere are durable. One that is never
+/// released keeps it for good: only a fence ends the wait then.
+#[must_use = "a frame that is held is not written"]
+pub struct Hold {
+    holds: Rc<Cell<u32>>,
+    journal: Journal,
+}
+
+impl Hold {
+    /// The bytes are durable.
+    pub fn release(self) {
+        self.holds.set(self.holds.get() - 1);
+        self.journal.0.work.notify();
+    }
 }
 
 /// A frame has bytes of this segment, none at or beyond `to`.
@@ -156,6 +182,8 @@ struct Inner {
     state: RefCell<State>,
     durable: Cell<u64>,
     failed: Cell<Option<Errno>>,
+    /// The first write to a block costs much more than later ones.
+    dear: Cell<bool>,
     /// Something can be written, or a slot came back.
     work: Event,
     /// `durable` moved, or the journal failed.
@@ -205,6 +233,7 @@ impl Journal {
             state: RefCell::new(state),
             durable: Cell::new(0),
             failed: Cell::new(None),
+            dear: Cell::new(false),
             work: Event::new(lane),
             moved: Event::new(lane),
             hungry: Event::new(lane),
@@ -289,7 +318,13 @@ impl Journal {
                 return Err(JournalRefusal::Full);
             };
             let encoder = FrameEncoder::new(budget);
-            state.open = Some(Frame { buf, encoder, reached: Vec::new(), carries: Vec::new() });
+            state.open = Some(Frame {
+                buf,
+                encoder,
+                reached: Vec::new(),
+                carries: Vec::new(),
+                holds: Rc::default(),
+            });
         }
         Ok(())
     }
@@ -317,6 +352,16 @@ impl Journal {
         drop(state);
         self.0.work.notify();
         commit
+    }
+
+    /// As [`Self::push`], for an entry whose bytes lie elsewhere and are on their way: its frame is
+    /// written once they are durable.
+    pub fn push_held(&self, entry: &Entry<'_>) -> (Commit, Hold) {
+        let commit = self.push(entry, None);
+        let state = self.0.state.borrow();
+        let holds = &state.open.as_ref().expect("something was just pushed").holds;
+        holds.set(holds.get() + 1);
+        (commit, Hold { holds: Rc::clone(holds), journal: self.clone() })
     }
 
     /// Lets nothing more join what was appended so far, and says which commit covers it: a
@@ -519,6 +564,9 @@ impl Journal {
         let mut zeroes = Buf::unpooled(ZEROES_BYTES);
         zeroes.pad_to(ZEROES_BYTES);
         let zeroes = zeroes.freeze();
+        if number == 0 {
+            self.probe(&file, zeroes.slice(..BLOCK_BYTES)).await?;
+        }
         let mut at = 0;
         while at < bytes {
             let len = (bytes - at).min(ZEROES_BYTES as u64);
@@ -528,6 +576,28 @@ impl Journal {
         lane.flush(&file).await?;
         small::flush_dir(lane, &self.0.config.dir, self.0.config.broken).await?;
         Ok(Slot { file, bytes })
+    }
+
+    /// Compares durable writes into room that was never written with those over written blocks.
+    async fn probe(&self, file: &Fd, block: Slice) -> Result<(), Errno> {
+        let lane = &self.0.lane;
+        let mut fastest = [u64::MAX; 2];
+        for least in &mut fastest {
+            for number in 0..PROBES {
+                let (at, begun) = (number * BLOCK_BYTES as u64, lane.now());
+                lane.write_all(file, at, block.clone(), Sync::Data).await?;
+                *least = (*least).min(lane.now().since(begun).0);
+            }
+        }
+        self.0.dear.set(fastest[1].saturating_mul(DEAR_FACTOR) < fastest[0]);
+        Ok(())
+    }
+
+    /// Whether the first write to a block costs much more here than later ones: then the file
+    /// system keeps a journal of its own for them.
+    #[must_use]
+    pub fn first_writes_are_dear(&self) -> bool {
+        self.0.dear.get()
     }
 
     async fn write(self) {
@@ -567,6 +637,13 @@ impl Journal {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
         let frame = state.waiting.front().or(state.open.as_ref())?;
+        if 0 < frame.holds.get() {
+            // What comes meanwhile joins the next one, so that this one does not wait for more.
+            if state.waiting.is_empty() {
+                state.waiting.extend(state.open.take());
+            }
+            return None;
+        }
         let bytes = frame.encoder.sealed_bytes() as u64;
         let fits = state.used.back().is_some_and(|it| state.position + bytes <= it.slot.bytes);
         if !fits {

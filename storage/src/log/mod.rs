@@ -7,6 +7,8 @@
 pub mod boot;
 mod checkpointing;
 mod cold;
+mod direct;
+mod extents;
 mod folders;
 pub mod journal;
 pub mod mutant;

@@ -22,6 +22,8 @@ pub enum Mutant {
     DedupWindowOfOne,
     /// A ragged end is written to its segment, and its block again when there is more.
     PartialBlockRewritten,
+    /// The journal speaks of an extent while its bytes are still on their way to the segment.
+    ExtentBeforeItsBytes,
 }
 
 /// No mistake, unless a test asks for one.

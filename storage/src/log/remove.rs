@@ -8,6 +8,7 @@ use corelane_core::ring::{Access, Errno, FileKind};
 
 use super::journal::Commit;
 use super::open::remove_folder;
+use super::segment::Segment;
 use super::small;
 use super::store::{AppendError, Shared, Store, head_of};
 use crate::dirs::{PartitionDir, SegmentFile};
@@ -58,7 +59,8 @@ impl Store {
     pub(super) fn drop_below_start(&self, shared: &Shared) {
         let mut partition = shared.borrow_mut();
         let start = partition.log_start;
-        let keep = partition.segments.iter().skip(1).take_while(|it| it.base <= start).count();
+        let below = |it: &&[Segment]| it[1].base <= start && it[0].wanted().is_none();
+        let keep = partition.segments.windows(2).take_while(below).count();
         if keep == 0 {
             return;
         }

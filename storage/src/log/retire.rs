@@ -11,9 +11,6 @@ use super::store::{Shared, Store};
 use crate::checksum;
 use crate::frame::BLOCK_BYTES;
 
-/// One write to a segment at most.
-const WRITE_BYTES_MAX: u64 = 1 << 20;
-
 /// The share of the lane's memory, as a divisor, above which what is on disk is forgotten, whatever
 /// the rules allow.
 const FORGET_SHARE: usize = 2;
@@ -75,75 +72,15 @@ impl Store {
 
     /// Writes the whole blocks of the open segment that its file does not have.
     pub(super) async fn write_blocks(&self, shared: &Shared) -> Result<(), Errno> {
-        let (base, from, mut to) = {
+        let (base, to) = {
             let partition = shared.borrow();
             let open = partition.open_segment();
-            let to = open.len() - open.len() % BLOCK_BYTES as u64;
-            (open.base, open.flushed, to)
+            (open.base, open.len() - open.len() % BLOCK_BYTES as u64)
         };
         if self.0.journal.config().broken == Some(Mutant::PartialBlockRewritten) {
             return self.write_ragged(shared, base).await;
         }
-        to = to.max(from);
-        self.write_range(shared, base, from, to).await
-    }
-
-    /// Writes whole blocks `from..to` of a segment and makes them durable.
-    pub(super) async fn write_range(
-        &self,
-        shared: &Shared,
-        base: Offset,
-        from: u64,
-        to: u64,
-    ) -> Result<(), Errno> {
-        if to <= from {
-            return Ok(());
-        }
-        let file = self.file_to_write(shared, base).await?;
-        let lane = &self.0.lane;
-        lane.allocate(&file, from, to - from).await?;
-        let mut at = from;
-        while at < to {
-            let end = to.min(at + WRITE_BYTES_MAX);
-            let mut parts = Vec::new();
-            {
-                let partition = shared.borrow();
-                let Some(segment) = partition.segment(base) else { return Ok(()) };
-                if partition.deleted {
-                    return Ok(());
-                }
-                segment.tail.slices(at, end, &mut parts);
-            }
-            let mut crc = checksum::of(&[]);
-            for part in &parts {
-                crc = checksum::combine(crc, checksum::of(part), part.len());
-            }
-            let one = parts.len() == 1;
-            let mut position = at;
-            for part in parts {
-                let bytes = part.len();
-                let sync = if one { Sync::Data } else { Sync::None };
-                lane.write_all(&file, position, part, sync).await?;
-                self.0.keep.counts.segment_writes.add(1);
-                self.0.keep.counts.segment_bytes.add(bytes as u64);
-                position += bytes as u64;
-                lane.spend(bytes).await;
-            }
-            if !one {
-                lane.flush(&file).await?;
-                self.0.keep.counts.flushes.add(1);
-            }
-            let mut partition = shared.borrow_mut();
-            let of = partition.of;
-            let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
-            segment.wrote(of, end, crc);
-            segment.allocated = segment.allocated.max(end);
-            partition.version += 1;
-            drop(partition);
-            at = end;
-        }
-        self.forget_if_short(shared, base);
-        Ok(())
+        self.write_up_to(shared, base, to).await
     }
 
     /// The mistake of writing a block that will be written again.
@@ -181,7 +118,7 @@ impl Store {
     }
 
     /// Forgets the older part of what is on disk when memory is short.
-    fn forget_if_short(&self, shared: &Shared, base: Offset) {
+    pub(super) fn forget_if_short(&self, shared: &Shared, base: Offset) {
         if self.is_short()
             && let Some(segment) = shared.borrow_mut().segment_mut(base)
         {

@@ -38,16 +38,14 @@ impl Store {
 
     /// Writes out a closed segment whole (SEAL-1).
     pub(super) async fn finish(&self, shared: &Shared, base: Offset) -> Result<(), Errno> {
-        let (from, len) = {
+        let len = {
             let partition = shared.borrow();
             let segment = partition.segment(base).filter(|it| it.sealed && !it.finished);
             let Some(segment) = segment.filter(|_| !partition.deleted) else { return Ok(()) };
-            (segment.flushed, segment.len())
+            segment.len()
         };
         let whole = len - len % BLOCK_BYTES as u64;
-        if from <= whole {
-            self.write_range(shared, base, from, whole).await?;
-        }
+        self.write_up_to(shared, base, whole).await?;
         let lane = &self.0.lane;
         let file = self.file_to_write(shared, base).await?;
         let mut last = Vec::new();

@@ -10,6 +10,7 @@ use corelane_core::buf::{Pool, Slice};
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::ring::Fd;
 
+use super::journal::Hold;
 use super::tail::{NoMemory, Tail};
 use crate::checkpoint::ExtentSum;
 use crate::checksum;
@@ -47,6 +48,12 @@ pub struct BatchFacts {
     pub max_timestamp_offset: Offset,
 }
 
+/// An append whose journal frame waits until the file is durable up to `to`.
+struct Direct {
+    to: u64,
+    hold: Option<Hold>,
+}
+
 pub struct Segment {
     pub base: Offset,
     pub tail: Tail,
@@ -55,6 +62,10 @@ pub struct Segment {
     /// Bytes the file has room for.
     pub allocated: u64,
     pub file: Option<Fd>,
+    /// Somebody writes to the file: one at a time.
+    pub writing: bool,
+    /// Appends whose blocks go straight to the file, in order.
+    direct: VecDeque<Direct>,
     /// No appends any more.
     pub sealed: bool,
     /// The file's name is durable.
@@ -91,6 +102,8 @@ impl Segment {
             flushed: 0,
             allocated: 0,
             file: None,
+            writing: false,
+            direct: VecDeque::new(),
             sealed: false,
             named: false,
             finished: false,
@@ -323,6 +336,29 @@ impl Segment {
         self.last_extent_crc = Some(crc);
         self.flushed = to;
         self.named = true;
+        self.release();
+    }
+
+    /// The blocks up to `to` are to be written now; `hold` is released once they are durable.
+    pub fn write_through(&mut self, to: u64, hold: Option<Hold>) {
+        assert!(self.flushed < to && to <= self.len && to.is_multiple_of(BLOCK_BYTES as u64));
+        assert!(self.direct.back().is_none_or(|it| it.to < to), "appends come in order");
+        self.direct.push_back(Direct { to, hold });
+    }
+
+    /// Up to where the file is wanted now.
+    #[must_use]
+    pub fn wanted(&self) -> Option<u64> {
+        self.direct.back().map(|it| it.to)
+    }
+
+    /// Lets go of the frames whose blocks are durable.
+    fn release(&mut self) {
+        while let Some(it) = self.direct.pop_front_if(|it| it.to <= self.flushed) {
+            if let Some(hold) = it.hold {
+                hold.release();
+            }
+        }
     }
 
     /// SEG-3 holds from now on.

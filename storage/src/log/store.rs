@@ -20,6 +20,7 @@ use super::mutant::Mutant;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
 use super::upkeep::{Keep, UpkeepRules};
 use crate::batch::{Batch, BatchMut};
+use crate::extent::Parts;
 use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, EntryHead};
 use crate::producers::{Aborted, ProducerRefusal};
 use crate::validate::{Accepted, AppendRefusal, Scratch, validate};
@@ -282,7 +283,9 @@ impl Store {
         if self.0.keep.no_space.get() {
             return Err(AppendError::NoSpace);
         }
-        self.admit(2 * ENTRY_HEADER_BYTES + batch.len())?;
+        let parts = if roll { None } else { self.goes_straight(&partition, batch.len()) };
+        let in_journal = parts.map_or(batch.len(), |_| Parts::journal_bytes_max());
+        self.admit(2 * ENTRY_HEADER_BYTES + in_journal)?;
         if roll {
             self.roll(&mut partition);
         }
@@ -294,10 +297,13 @@ impl Store {
             .map_err(|_| AppendError::Overloaded)?;
         let end = placed.end;
         let head = head_of(&partition, base, end, placed.segment, placed.position);
-        let commit = self
-            .0
-            .journal
-            .push(&Entry { head, body: Body::Data { bytes: batch } }, Some(known_crc));
+        let commit = match parts {
+            Some(parts) => self.push_extent(&shared, &mut partition, head, parts, batch, known_crc),
+            None => {
+                let body = Body::Data { bytes: batch };
+                self.0.journal.push(&Entry { head, body }, Some(known_crc))
+            }
+        };
         if partition.rules.from_memory {
             partition.show(end);
         }

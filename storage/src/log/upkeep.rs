@@ -7,12 +7,12 @@
 //! UPKEEP-1: one upkeep step at a time touches the files of a lane's segments.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::lane::{Importance, Lane, race};
 use corelane_core::metrics::{Counter, Gauge, Metrics};
-use corelane_core::ring::Errno;
+use corelane_core::ring::{Errno, Space};
 use corelane_core::sync::{Event, Permits};
 use corelane_core::time::Nanos;
 
@@ -20,12 +20,13 @@ use super::boot::Notice;
 use super::journal::Commit;
 use super::remove::Removal;
 use super::store::{Shared, Store};
+use crate::extent::ExtentRules;
 
 /// How often the upkeep looks around when nobody calls it.
 const ROUND: Nanos = Nanos::millis(500);
 
 /// Pause after something that could not be done for want of room or of a name.
-const PAUSE: Nanos = Nanos::millis(50);
+pub(super) const PAUSE: Nanos = Nanos::millis(50);
 
 /// Notices that wait to be taken at most; older ones are dropped first.
 const NOTICES_MAX: usize = 1024;
@@ -49,6 +50,7 @@ pub struct UpkeepRules {
     pub memory_bytes_max: usize,
     /// `producer.id.expiration.ms`.
     pub producer_expiry_ms: i64,
+    pub extents: ExtentRules,
 }
 
 impl Default for UpkeepRules {
@@ -59,6 +61,7 @@ impl Default for UpkeepRules {
             space_reserve_bytes: 64 << 20,
             memory_bytes_max: usize::MAX,
             producer_expiry_ms: 86_400_000,
+            extents: ExtentRules::default(),
         }
     }
 }
@@ -74,6 +77,15 @@ pub(super) struct Keep {
     pub(super) open_files: RefCell<VecDeque<(TopicPartition, Offset)>>,
     pub(super) notices: RefCell<VecDeque<Notice>>,
     pub(super) stopped: Cell<bool>,
+    /// Partitions whose open segment wants room for large appends.
+    pub(super) rooms: RefCell<BTreeSet<TopicPartition>>,
+    pub(super) room: Event,
+    /// Somebody's turn to write to a segment is over.
+    pub(super) wrote: Event,
+    /// Bytes in segments that only journal entries tell of.
+    pub(super) untold_bytes: Cell<u64>,
+    /// The journal file up to which the last checkpoint needs none.
+    pub(super) given_up: Cell<u64>,
     sections: Cell<u64>,
     pub(super) settled: Event,
     pub(super) counts: KeepCounts,
@@ -88,6 +100,8 @@ pub(super) struct KeepCounts {
     pub(super) flushes: Counter,
     pub(super) retired: Counter,
     pub(super) sealed: Counter,
+    pub(super) extents: Counter,
+    pub(super) extent_bytes: Counter,
     no_space: Gauge,
 }
 
@@ -100,6 +114,11 @@ impl Keep {
             open_files: RefCell::default(),
             notices: RefCell::default(),
             stopped: Cell::new(false),
+            rooms: RefCell::default(),
+            room: Event::new(lane),
+            wrote: Event::new(lane),
+            untold_bytes: Cell::new(0),
+            given_up: Cell::new(0),
             sections: Cell::new(0),
             settled: Event::new(lane),
             counts: KeepCounts {
@@ -111,6 +130,8 @@ impl Keep {
                 flushes: metrics.counter("log.flushes"),
                 retired: metrics.counter("journal.files_retired"),
                 sealed: metrics.counter("log.segments_sealed"),
+                extents: metrics.counter("log.extents"),
+                extent_bytes: metrics.counter("log.extent_bytes"),
                 no_space: metrics.gauge("log.no_space"),
             },
         }
@@ -161,6 +182,7 @@ impl Store {
     pub async fn close(&self) -> Result<(), Errno> {
         self.0.keep.stopped.set(true);
         self.0.upkeep.notify();
+        self.0.keep.room.notify();
         self.0.journal.durable(self.0.journal.latest()).await?;
         let _alone = self.0.keep.work.take(1).await;
         self.checkpoint(0).await
@@ -173,6 +195,8 @@ impl Store {
                 store.look_after(importance).await;
             });
         }
+        let rooms = self.clone();
+        self.0.lane.spawn("log room", Importance::Serving, async move { rooms.make_rooms().await });
     }
 
     /// Makes journal slots whenever they run short.
@@ -266,6 +290,9 @@ impl Store {
         if round.is_multiple_of(EXPIRY_ROUNDS) {
             self.expire_producers().await;
         }
+        if self.0.upkeep_rules.extents.untold_bytes_max < self.0.keep.untold_bytes.get() {
+            self.checkpoint(self.0.keep.given_up.get()).await?;
+        }
         let (used, limit) = self.0.journal.fill();
         if limit < used * 8 / 3 { self.retire().await } else { Ok(false) }
     }
@@ -292,10 +319,16 @@ impl Store {
     /// Refuses appends before the disk is so full that what was taken already has no place.
     async fn look_at_space(&self) -> Result<(), Errno> {
         let space = self.0.lane.space(&self.0.config.data).await?;
-        let reserve = self.0.upkeep_rules.space_reserve_bytes.min(space.total_bytes / 20);
-        let dirty: u64 = self.partitions().iter().map(dirty_bytes).sum();
-        self.set_no_space(space.free_bytes < reserve + dirty);
+        self.set_no_space(space.free_bytes < self.space_reserve(&space) + self.dirty_bytes());
         Ok(())
+    }
+
+    pub(super) fn space_reserve(&self, space: &Space) -> u64 {
+        self.0.upkeep_rules.space_reserve_bytes.min(space.total_bytes / 20)
+    }
+
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.partitions().iter().map(dirty_bytes).sum()
     }
 }
 

@@ -49,13 +49,15 @@ impl JournalFiles {
         Ok(it)
     }
 
-    /// Gives every entry from where the checkpoint says, in order, and says how the chain ends.
+    /// Gives every entry from where the checkpoint says, in order, and says how the chain ends and
+    /// up to which sequence its frames knew others durable.
     pub(super) async fn walk(
         &self,
         lane: &Lane,
         head: &CheckpointHead,
         mut each: impl FnMut(Origin, &Entry<'_>),
-    ) -> Result<ChainEnd, OpenError> {
+    ) -> Result<(ChainEnd, u64), OpenError> {
+        let mut durable = head.as_of;
         let mut chain = Chain::from(head.from);
         let mut place = head.from_place;
         let mut ended = false;
@@ -79,6 +81,7 @@ impl JournalFiles {
                     break;
                 }
                 let sequence = frame.header.sequence;
+                durable = durable.max(frame.header.durable);
                 for (entry, number) in frame.entries().zip(0..) {
                     let origin = Origin { lane: head.lane, frame: place, sequence, entry: number };
                     each(origin, &entry);
@@ -94,7 +97,7 @@ impl JournalFiles {
         if self.broken != Some(Mutant::NoFrameChain) {
             self.ask_witnesses(lane, &mut chain, place.file.saturating_sub(1)).await?;
         }
-        Ok(chain.end())
+        Ok((chain.end(), durable))
     }
 
     /// Everything whole that the chain did not reach may know better. Frames go to files in the

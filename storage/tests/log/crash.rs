@@ -11,6 +11,7 @@ use corelane_core::ring::sim::{CrashPoint, Cut, Disk, Fault, Faults, World};
 use corelane_core::time::Nanos;
 use corelane_storage::batch::Batches;
 use corelane_storage::build::BatchBuilder;
+use corelane_storage::extent::ExtentRules;
 use corelane_storage::log::boot::{OpenError, RecoveredPartition, recover};
 use corelane_storage::log::mutant::{Mutant, Mutation};
 use corelane_storage::log::open::LogConfig;
@@ -50,8 +51,27 @@ pub(crate) struct Recorded {
     pub(crate) points: Vec<CrashPoint>,
 }
 
-pub(crate) fn config(broken: Mutation) -> LogConfig {
-    LogConfig { slot_bytes: 128 * 1024, slots_max: 12, broken, ..LogConfig::new("/data") }
+/// How large appends go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Large {
+    ThroughTheJournal,
+    StraightToSegments,
+}
+
+pub(crate) fn config(broken: Mutation, large: Large) -> LogConfig {
+    let mut config =
+        LogConfig { slot_bytes: 128 * 1024, slots_max: 12, broken, ..LogConfig::new("/data") };
+    config.upkeep.extents = match large {
+        Large::ThroughTheJournal => ExtentRules::never(),
+        Large::StraightToSegments => ExtentRules {
+            bytes_min: 10_000,
+            room_bytes_min: 64 * 1024,
+            room_bytes_max: 256 * 1024,
+            untold_bytes_max: 400_000,
+            ..ExtentRules::default()
+        },
+    };
+    config
 }
 
 /// Writers that append at once, so that commits overlap.
@@ -170,6 +190,7 @@ pub(crate) fn record(
     seed: u64,
     steps: u64,
     broken: Mutation,
+    large: Large,
     fault: Option<(Fault, u64)>,
 ) -> Recorded {
     let mut world = World::new(seed, Faults::none());
@@ -182,7 +203,7 @@ pub(crate) fn record(
     world.start(node, move |lane| {
         let (over, model) = (Rc::clone(&over), Rc::clone(&work));
         async move {
-            workload(&lane, &model, steps, seed, broken).await;
+            workload(&lane, &model, steps, seed, &config(broken, large)).await;
             over.set(true);
         }
     });
@@ -198,10 +219,10 @@ pub(crate) fn record(
     Recorded { model, points }
 }
 
-async fn workload(lane: &Lane, model: &Shared, steps: u64, seed: u64, broken: Mutation) {
+async fn workload(lane: &Lane, model: &Shared, steps: u64, seed: u64, config: &LogConfig) {
     // Twice: the second run begins with what the first left.
     for part in 0..2 {
-        let Ok((store, found)) = start(lane, &config(broken)).await else { return };
+        let Ok((store, found)) = start(lane, config).await else { return };
         let writers = (0..WRITERS).map(|it| {
             let number = part * WRITERS + it;
             writer(store.clone(), Rc::clone(model), number, steps, seed)
@@ -362,7 +383,7 @@ pub(crate) fn cut_everywhere(
 fn whatever_power_leaves_nothing_durable_is_lost_and_nothing_invented() {
     let mut recoveries = 0;
     for seed in 1..=2 {
-        let recorded = record(seed, 40, None, None);
+        let recorded = record(seed, 40, None, Large::StraightToSegments, None);
         let stride = (recorded.points.len() / 200).max(1);
         let (count, wrong) = cut_everywhere(&recorded, stride, &ALL_CUTS, None);
         assert_eq!(wrong, None, "seed {seed}");
@@ -373,7 +394,7 @@ fn whatever_power_leaves_nothing_durable_is_lost_and_nothing_invented() {
 
 #[test]
 fn a_start_on_what_was_left_goes_on_and_starts_again() {
-    let recorded = record(11, 30, None, None);
+    let recorded = record(11, 30, None, Large::StraightToSegments, None);
     let model = recorded.model.borrow();
     let stride = recorded.points.len() / 40;
     for (number, point) in recorded.points.iter().enumerate().step_by(stride.max(1)) {
@@ -383,7 +404,8 @@ fn a_start_on_what_was_left_goes_on_and_starts_again() {
         for _ in 0..2 {
             let all = Rc::clone(&all);
             run(&mut world, node, move |lane| async move {
-                let (store, _) = start(&lane, &config(None)).await.expect("starts");
+                let (store, _) =
+                    start(&lane, &config(None, Large::StraightToSegments)).await.expect("starts");
                 for shared in store.partitions() {
                     let of = shared.borrow().of;
                     let held = read_all(&store, &of).await;
@@ -403,7 +425,8 @@ fn a_start_on_what_was_left_goes_on_and_starts_again() {
 /// A fault of the disk in the middle: the log may end there, but keeps what it promised.
 pub(crate) fn with_a_failed_write(broken: Mutation) -> Option<String> {
     for seed in 20..26 {
-        let recorded = record(seed, 25, broken, Some((Fault::WriteError, 60)));
+        let recorded =
+            record(seed, 25, broken, Large::StraightToSegments, Some((Fault::WriteError, 60)));
         if let (_, Some(wrong)) = cut_everywhere(&recorded, 12, &ALL_CUTS, None) {
             return Some(wrong);
         }
@@ -442,7 +465,7 @@ pub(crate) fn cut_at_promises(recorded: &Recorded, broken: Mutation) -> (usize, 
 /// Whether some promise of some workload is not kept when power fails right after it.
 pub(crate) fn breaks_a_promise(mutant: Mutant) -> bool {
     (40..46).any(|seed| {
-        let recorded = record(seed, 20, Some(mutant), None);
+        let recorded = record(seed, 20, Some(mutant), Large::StraightToSegments, None);
         cut_at_promises(&recorded, Some(mutant)).1.is_some()
     })
 }
@@ -450,7 +473,7 @@ pub(crate) fn breaks_a_promise(mutant: Mutant) -> bool {
 /// Whether a torn commit of some workload is taken for a whole one.
 pub(crate) fn believes_what_is_torn(mutant: Mutant) -> bool {
     (40..46).any(|seed| {
-        let recorded = record(seed, 20, None, None);
+        let recorded = record(seed, 20, None, Large::ThroughTheJournal, None);
         let stride = (recorded.points.len() / 400).max(1);
         cut_everywhere(&recorded, stride, &[Cut::Random], Some(mutant)).1.is_some()
     })

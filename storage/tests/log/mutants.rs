@@ -42,6 +42,11 @@ fn names_that_are_not_durable_are_noticed() {
 }
 
 #[test]
+fn extents_told_of_before_their_bytes_are_noticed() {
+    assert!(breaks_a_promise(Mutant::ExtentBeforeItsBytes));
+}
+
+#[test]
 fn a_block_written_twice_is_noticed() {
     let goes_well = |broken| {
         catch_unwind(AssertUnwindSafe(|| {
