@@ -15,6 +15,7 @@ use super::link::{Answer, Asked, Link, LinkError, Receiver, Sender, refuse};
 use super::stats::{Stats, Window};
 use super::verify::Sent;
 use super::workload::{Rate, Workload};
+use corelane_net::ErrorCode;
 use corelane_net::api::ApiKey;
 use corelane_net::messages::init_producer_id::InitProducerIdRequest;
 use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -22,7 +23,7 @@ use corelane_net::wire::Records;
 use corelane_storage::compress::Compressor;
 use futures_lite::future;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,6 +34,12 @@ const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long after its end a load that the broker could not keep up with goes on catching up. What is
 /// unsent then counts with the age it has.
 const OVERRUN: Duration = Duration::from_secs(10);
+/// How often is looked whether refused batches may be sent again.
+const AGAIN_LOOK: Duration = Duration::from_millis(2);
+/// Before a refused batch is sent again, as Kafka's clients wait.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// A batch whose first record was due so long ago is not sent again.
+const DELIVER_WITHIN: Duration = Duration::from_secs(120);
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 /// How long a producer sleeps at most: it looks at the phase then.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -78,6 +85,10 @@ struct Shared {
     bell: Bell,
     spare: RefCell<Vec<Filling>>,
     failed: RefCell<Vec<(u32, u64, u64)>>,
+    /// To be sent again.
+    refused: RefCell<Vec<(u32, Filling)>>,
+    /// Batches of each partition under way.
+    flying: RefCell<Vec<u32>>,
     broken: RefCell<Option<LinkError>>,
     in_flight: Cell<usize>,
 }
@@ -90,6 +101,9 @@ struct Part {
     /// The number of the next record.
     next: u64,
     sequence: i32,
+    /// Batches to be sent again, in order, one at a time; nothing else is sent before them.
+    again: VecDeque<Filling>,
+    again_from: u64,
     /// Whether it waits in its link's queue.
     queued: bool,
 }
@@ -100,6 +114,8 @@ struct Out {
     flight: Rc<RefCell<VecDeque<Request>>>,
     waiting: VecDeque<u32>,
     full: usize,
+    /// Partitions with batches to be sent again.
+    again: VecDeque<u32>,
     /// When the first record of each open batch was due, and where it is; in order. Those that were
     /// sent since are passed over.
     lingering: VecDeque<(u64, u32, u64)>,
@@ -155,15 +171,25 @@ impl Producer {
                         flight,
                         waiting: VecDeque::new(),
                         full: 0,
+                        again: VecDeque::new(),
                         lingering: VecDeque::new(),
                     });
                     places[*leader] = Some(links.len() - 1);
                     links.len() - 1
                 }
             };
-            let full = VecDeque::new();
-            parts.push(Part { link, open: None, full, next: 0, sequence: 0, queued: false });
+            parts.push(Part {
+                link,
+                open: None,
+                full: VecDeque::new(),
+                next: 0,
+                sequence: 0,
+                again: VecDeque::new(),
+                again_from: 0,
+                queued: false,
+            });
         }
+        shared.flying.replace(vec![0; parts.len()]);
         Ok(Self {
             chooser: Chooser::new(&workload.keys, workload.partitions, id),
             common,
@@ -201,13 +227,16 @@ impl Producer {
                 self.reschedule(wanted, begun);
             }
             if until.saturating_add(nanos(OVERRUN)) <= now {
-                self.abandon(now, until);
                 break;
             }
+            self.take_back(now);
             let more = self.make(now, until);
             let ending = until <= now && !more;
             let sent = self.send(now, ending).await?;
-            if ending && self.buffered == 0 {
+            if ending && self.buffered == 0 && self.shared.in_flight.get() == 0 {
+                if !self.shared.refused.borrow().is_empty() {
+                    continue;
+                }
                 break;
             }
             if more || sent {
@@ -303,6 +332,31 @@ impl Producer {
         }
     }
 
+    /// Takes back what the broker would not have for now.
+    fn take_back(&mut self, now: u64) {
+        let refused = self.shared.refused.take();
+        for (partition, batch) in refused {
+            if batch.due[0] + nanos(DELIVER_WITHIN) <= now {
+                failed(&self.common, &self.shared, vec![(partition, batch)]);
+                continue;
+            }
+            let part = &mut self.parts[partition as usize];
+            if part.again.is_empty() {
+                self.links[part.link].again.push_back(partition);
+            }
+            part.again_from = now + nanos(BACKOFF);
+            self.buffered += batch.bytes.len() - Filling::EMPTY_BYTES;
+            let place = part.again.partition_point(|it| it.first < batch.first);
+            part.again.insert(place, batch);
+        }
+    }
+
+    /// Whether a partition may have its first refused batch sent again.
+    fn may_again(&self, partition: u32, now: u64) -> bool {
+        let at = partition as usize;
+        self.parts[at].again_from <= now && self.shared.flying.borrow()[at] == 0
+    }
+
     /// Sends what may be sent. True when something was.
     async fn send(&mut self, now: u64, flush: bool) -> Result<bool, LinkError> {
         let linger = nanos(self.common.workload.own.linger);
@@ -310,10 +364,10 @@ impl Producer {
         for at in 0..self.links.len() {
             let lingered = self.lingering_since(at).is_some_and(|due| due + linger <= now);
             let out = &self.links[at];
-            let ready = 0 < out.full || lingered || (flush && !out.waiting.is_empty());
+            let again = out.again.iter().any(|it| self.may_again(*it, now));
+            let ready = again || 0 < out.full || lingered || (flush && !out.waiting.is_empty());
             if ready && out.flight.borrow().len() < self.common.workload.own.in_flight {
-                self.send_one(at, now).await?;
-                sent = true;
+                sent |= self.send_one(at, now).await?;
             }
         }
         Ok(sent)
@@ -332,16 +386,35 @@ impl Producer {
         None
     }
 
-    /// One request, with one batch of each partition that has one, as far as they fit.
-    async fn send_one(&mut self, link: usize, now: u64) -> Result<(), LinkError> {
+    /// The batches of one request: one of each partition that has one, as far as they fit; those that
+    /// are sent again come first.
+    fn gather(&mut self, link: usize, now: u64) -> Vec<(u32, Filling)> {
         let workload = Arc::clone(&self.common.workload);
         let wall_ms = self.common.control.wall_ms(now);
-        let out = &mut self.links[link];
         let mut batches = Vec::new();
         let mut bytes = 0;
+        for _ in 0..self.links[link].again.len() {
+            let Some(partition) = self.links[link].again.pop_front() else { break };
+            let may = self.may_again(partition, now) && bytes < workload.own.request_bytes_max;
+            let part = &mut self.parts[partition as usize];
+            if may && let Some(batch) = part.again.pop_front() {
+                self.buffered -= batch.bytes.len() - Filling::EMPTY_BYTES;
+                bytes += batch.bytes.len();
+                batches.push((partition, batch));
+            }
+            if !part.again.is_empty() {
+                self.links[link].again.push_back(partition);
+            }
+        }
+        let taken: BTreeSet<u32> = batches.iter().map(|it| it.0).collect();
+        let out = &mut self.links[link];
         for _ in 0..out.waiting.len() {
             let partition = *out.waiting.front().expect("as many as were counted");
             let part = &mut self.parts[partition as usize];
+            if !part.again.is_empty() || taken.contains(&partition) {
+                out.waiting.rotate_left(1);
+                continue;
+            }
             let batch = part.full.front().or(part.open.as_ref()).expect("it waits with something");
             if !batches.is_empty() && workload.own.request_bytes_max < bytes + batch.bytes.len() {
                 break;
@@ -370,6 +443,17 @@ impl Producer {
             bytes += batch.bytes.len();
             batches.push((partition, batch));
         }
+        batches
+    }
+
+    /// One request, if there is anything for it.
+    async fn send_one(&mut self, link: usize, now: u64) -> Result<bool, LinkError> {
+        let batches = self.gather(link, now);
+        if batches.is_empty() {
+            return Ok(false);
+        }
+        let workload = Arc::clone(&self.common.workload);
+        let out = &mut self.links[link];
         let data: Vec<_> = batches
             .iter()
             .map(|(partition, batch)| PartitionProduceData {
@@ -393,18 +477,28 @@ impl Producer {
         if workload.own.acks == 0 {
             out.sender.flush().await?;
             done(&self.common, &self.shared, batches);
-            return Ok(());
+            return Ok(true);
+        }
+        for (partition, _) in &batches {
+            self.shared.flying.borrow_mut()[*partition as usize] += 1;
         }
         out.flight.borrow_mut().push_back(Request { asked, batches });
         self.shared.in_flight.set(self.shared.in_flight.get() + 1);
-        out.sender.flush().await
+        out.sender.flush().await?;
+        Ok(true)
     }
 
     /// Gives up on what was due and is not sent.
     fn abandon(&mut self, now: u64, until: u64) {
         let window = Window::of(&self.common.control);
         let mut stats = self.common.stats.borrow_mut();
-        for part in &mut self.parts {
+        let mut failed = self.shared.failed.borrow_mut();
+        for (part, at) in self.parts.iter_mut().zip(0..) {
+            for batch in part.again.drain(..) {
+                // Refused for now; what is behind it may be there.
+                failed.push((at, batch.first, batch.first + batch.due.len() as u64));
+                stats.unsent(window, now, batch.due.iter().copied());
+            }
             for batch in part.full.drain(..).chain(part.open.take()) {
                 // They are the last of their partition, so the numbers end before them.
                 part.next = part.next.min(batch.first);
@@ -443,10 +537,15 @@ impl Producer {
         if until != UNDECIDED && now < until {
             wake = wake.min(until);
         }
-        Duration::from_nanos(wake.saturating_sub(now))
+        let pause = Duration::from_nanos(wake.saturating_sub(now));
+        if self.links.iter().any(|it| !it.again.is_empty()) {
+            // What is overdue may have to wait behind these.
+            return pause.clamp(AGAIN_LOOK / 10, AGAIN_LOOK);
+        }
+        pause
     }
 
-    async fn finish(self) -> Result<Vec<Sent>, LinkError> {
+    async fn finish(mut self) -> Result<Vec<Sent>, LinkError> {
         let control = Arc::clone(&self.common.control);
         let give_up = control.now() + nanos(LAST_ANSWERS_WITHIN);
         while 0 < self.shared.in_flight.get() && control.now() < give_up {
@@ -455,6 +554,9 @@ impl Producer {
                 return Err(broken);
             }
         }
+        let now = control.now();
+        self.take_back(now);
+        self.abandon(now, get(&control.produce_until));
         for out in &self.links {
             for request in out.flight.borrow_mut().drain(..) {
                 failed(&self.common, &self.shared, request.batches);
@@ -529,29 +631,51 @@ fn take(
     let Some(mut request) = flight.borrow_mut().pop_front() else { return Err(LinkError::Closed) };
     shared.in_flight.set(shared.in_flight.get() - 1);
     let said = Answer::new(request.asked, frame).decode::<ProduceRequest<'_>>()?;
+    for (partition, _) in &request.batches {
+        shared.flying.borrow_mut()[*partition as usize] -= 1;
+    }
     let mut refused = Vec::new();
     for topic in &said.responses {
         for answer in &topic.partition_responses {
-            if answer.error_code != 0 {
+            // A number that was there before says that the batch is in the log.
+            let there = [0, ErrorCode::DuplicateSequenceNumber.code()];
+            if !there.contains(&answer.error_code) {
                 refused.push((answer.index, answer.error_code));
             }
         }
     }
     if !refused.is_empty() {
-        let is_refused =
-            |it: &(u32, Filling)| refused.iter().any(|(index, _)| *index == it.0 as i32);
-        let (bad, good): (Vec<_>, Vec<_>) = request.batches.drain(..).partition(is_refused);
-        let (index, code) = refused[0];
-        let name = &common.cluster.topics[topic as usize].name;
-        let about = format!("{name}, partition {index}");
-        if let Err(why) = refuse(ApiKey::Produce, code, &about) {
-            common.stats.borrow_mut().complain(&why);
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for batch in request.batches.drain(..) {
+            match refused.iter().find(|(index, _)| *index == batch.0 as i32) {
+                None => good.push(batch),
+                Some((_, code)) if is_passing(common, *code) => {
+                    common.stats.borrow_mut().retried += batch.1.due.len() as u64;
+                    shared.refused.borrow_mut().push(batch);
+                }
+                Some((index, code)) => {
+                    let name = &common.cluster.topics[topic as usize].name;
+                    let about = format!("{name}, partition {index}");
+                    if let Err(why) = refuse(ApiKey::Produce, *code, &about) {
+                        common.stats.borrow_mut().complain(&why);
+                    }
+                    bad.push(batch);
+                }
+            }
         }
         failed(common, shared, bad);
         request.batches = good;
     }
     done(common, shared, request.batches);
     Ok(())
+}
+
+/// Whether a refusal is worth another try. What came behind a refused batch is out of order until that
+/// one is there.
+fn is_passing(common: &Common, code: i16) -> bool {
+    let behind = ErrorCode::OutOfOrderSequenceNumber.code();
+    ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable)
+        || (code == behind && common.workload.own.idempotent)
 }
 
 /// These are in the log.

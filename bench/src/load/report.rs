@@ -48,6 +48,7 @@ pub(crate) struct Results {
     pub(crate) verdict: Option<Verdict>,
     pub(crate) corrupt: u64,
     pub(crate) unsent: u64,
+    pub(crate) retried: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) generator_cpu_s: f64,
     pub(crate) threads: usize,
@@ -108,6 +109,7 @@ impl Results {
         json!({
             "corrupt": self.corrupt,
             "unsent": self.unsent,
+            "retried": self.retried,
             "complaints": self.complaints,
             "drained": self.drained,
             "generator_cpu_s": self.generator_cpu_s,
@@ -196,6 +198,9 @@ impl Results {
         }
         if 0 < self.unsent {
             line(format!("  overloaded {} records were due and never sent", self.unsent));
+        }
+        if 0 < self.retried {
+            line(format!("  refused    {} records were sent again", self.retried));
         }
         if !self.drained {
             line("  the consumers did not reach the end".to_owned());

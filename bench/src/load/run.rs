@@ -160,6 +160,7 @@ struct Gathered {
     whole: Slot,
     corrupt: u64,
     unsent: u64,
+    retried: u64,
     complaints: Vec<String>,
     joined: Vec<Duration>,
     progress: Progress,
@@ -208,6 +209,7 @@ impl Gathered {
                 self.whole.add(&stats.whole);
                 self.corrupt += stats.corrupt;
                 self.unsent += stats.unsent;
+                self.retried += stats.retried;
                 self.complaints.append(&mut stats.complaints);
             }
             Said::Failed(why) => return Err(Failure::broke(why)),
@@ -297,6 +299,7 @@ fn lead(options: &Options, shared: &Shared, begun: Instant) -> Result<Results, F
         whole: Slot::new(),
         corrupt: 0,
         unsent: 0,
+        retried: 0,
         complaints: Vec::new(),
         joined: Vec::new(),
         progress: Progress {
@@ -332,6 +335,7 @@ fn lead(options: &Options, shared: &Shared, begun: Instant) -> Result<Results, F
         verdict,
         corrupt: gathered.corrupt,
         unsent: gathered.unsent,
+        retried: gathered.retried,
         complaints: gathered.complaints,
         generator_cpu_s: measured.generator_cpu_s,
         threads: shared.threads,

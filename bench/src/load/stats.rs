@@ -110,6 +110,8 @@ pub(crate) struct Stats {
     pub(crate) corrupt: u64,
     /// Records that were due in the measured stretch and never sent.
     pub(crate) unsent: u64,
+    /// Records of batches that were refused and sent again.
+    pub(crate) retried: u64,
 }
 
 const COMPLAINTS_MAX: usize = 8;
@@ -139,6 +141,7 @@ impl Stats {
             complaints: Vec::new(),
             corrupt: 0,
             unsent: 0,
+            retried: 0,
         }
     }
 

@@ -299,6 +299,7 @@ impl Own {
             Some("0") => 0,
             Some(_) => 1,
         };
+        let in_flight = section.whole("inFlight", 1, 1_000)?.unwrap_or(5) as usize;
         let names = Codec::ALL.map(Codec::name);
         let codec = match section.word("compression", &names)? {
             None => Codec::None,
@@ -318,10 +319,10 @@ impl Own {
             batch_bytes: bytes("batchBytes", 128 << 10)?,
             linger: millis("lingerMs", 1)?,
             codec,
-            in_flight: section.whole("inFlight", 1, 1_000)?.unwrap_or(5) as usize,
+            in_flight,
             request_bytes_max: bytes("requestBytesMax", 1 << 20)?,
             buffer_bytes: bytes("bufferBytes", 32 << 20)?,
-            idempotent: section.truth("idempotence")?.unwrap_or(false),
+            idempotent: section.truth("idempotence")?.unwrap_or(acks == -1 && in_flight <= 5),
             assignment,
             fetch_wait: millis("fetchWaitMs", 500)?,
             fetch_bytes_min: fetch_bytes("fetchBytesMin", 1)?,
