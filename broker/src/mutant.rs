@@ -15,6 +15,8 @@ pub enum Mutant {
     WatermarkBeforeDurable,
     /// Group members are answered before their offsets are durable.
     OffsetsBeforeDurable,
+    /// The journal is written and never flushed.
+    NoFlush,
 }
 
 /// No mistake, unless a test asks for one.

@@ -19,6 +19,7 @@ use crate::boot::{self, Boot, Gate, Ports, Ready, Report, Reporter, Trouble};
 use crate::config::keys;
 use crate::config::load::Config;
 use crate::exit::Exit;
+use crate::mutant::Mutation;
 
 /// The share of the machine's free memory that is used when nobody says, as a divisor.
 const MEMORY_SHARE: u64 = 4;
@@ -34,6 +35,12 @@ fn say(text: &str) {
 /// Runs the broker until it is told to stop, or cannot go on.
 #[must_use]
 pub fn start(config: &Config) -> Exit {
+    start_broken(config, None)
+}
+
+/// Runs the broker with a mistake in it, so that a test on a real disk can show that it would notice.
+#[must_use]
+pub fn start_broken(config: &Config, broken: Mutation) -> Exit {
     let signals = match Signals::block() {
         Ok(signals) => signals,
         Err(errno) => {
@@ -71,7 +78,8 @@ pub fn start(config: &Config) -> Exit {
     }
     let pool_bytes = usize::try_from(pool_bytes).unwrap_or(usize::MAX);
     let gate = Gate::new(facts.descriptors_max);
-    run(config, signals, lanes, &gate, &LanesSetup::pinned(lanes.get(), &facts.cores, pool_bytes))
+    let setup = LanesSetup::pinned(lanes.get(), &facts.cores, pool_bytes);
+    run(config, signals, lanes, &gate, &setup, broken)
 }
 
 fn memory_bytes(config: &Config, facts: &host::Facts) -> u64 {
@@ -99,6 +107,7 @@ fn run(
     lanes: NonZeroU16,
     gate: &Arc<Gate>,
     setup: &LanesSetup,
+    broken: Mutation,
 ) -> Exit {
     let (sender, reports) = mpsc::channel();
     let stopping = Arc::new(AtomicBool::new(false));
@@ -120,7 +129,7 @@ fn run(
             stopping: Arc::clone(&stopping),
             asked: Arc::clone(&asked),
             pid: std::process::id(),
-            broken: None,
+            broken,
         };
         move |ring| {
             let mut executor = Executor::new(ring);

@@ -49,6 +49,7 @@ const ROOMS: &[Room] = &[
         uses: &["core", "storage", "netgen", "net", "replication", "coordinator", "broker"],
         tests_use: &[],
     },
+    Room { name: "disk", uses: &["core", "client", "broker"], tests_use: &[] },
     Room { name: "rooms", uses: &[], tests_use: &[] },
 ];
 
