@@ -224,7 +224,8 @@ fn a_request_that_lists_too_much_ends_its_connection_and_no_other() {
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        assert_eq!(told_of(c, 12, &of(100_000)).await, 100_000);
+        // They are all of one name, which is told once.
+        assert_eq!(told_of(c, 12, &of(100_000)).await, 1);
         let mut other = c.another().await;
         assert_eq!(other.ask_raw(&framed(12, &of(100_001))).await, None);
         assert_eq!(told_of(c, 12, &named("t")).await, 1);
