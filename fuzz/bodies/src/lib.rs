@@ -7,6 +7,7 @@
 
 mod dice;
 mod mutate;
+pub mod stored;
 pub mod values;
 pub mod wire;
 
@@ -26,7 +27,15 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-pub const TARGETS: &[Target] = &[wire::MESSAGE, wire::FRAME, wire::VALUES];
+pub const TARGETS: &[Target] = &[
+    wire::MESSAGE,
+    wire::FRAME,
+    wire::VALUES,
+    stored::BATCH,
+    stored::FRAME,
+    stored::INDEX,
+    stored::CHECKPOINT,
+];
 
 /// Mutants of one target in a run of the tests.
 const ROUNDS: u64 = 20_000;

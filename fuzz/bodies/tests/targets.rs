@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use corelane_fuzz::values::{self, Schema};
-use corelane_fuzz::{Dice, TARGETS, feed, fuzz_dir, wire};
+use corelane_fuzz::{Dice, TARGETS, feed, fuzz_dir, stored, wire};
 use corelane_net::messages::catalogue::MESSAGES;
 
 #[test]
@@ -20,6 +20,26 @@ fn any_bytes_can_be_opened_as_a_request() {
 #[test]
 fn good_bytes_come_back_whatever_values_are_in_them() {
     feed(&wire::VALUES);
+}
+
+#[test]
+fn any_bytes_can_be_read_as_batches() {
+    feed(&stored::BATCH);
+}
+
+#[test]
+fn any_bytes_can_be_read_as_a_frame_of_a_journal() {
+    feed(&stored::FRAME);
+}
+
+#[test]
+fn any_bytes_can_be_read_as_an_index() {
+    feed(&stored::INDEX);
+}
+
+#[test]
+fn any_bytes_can_be_read_as_a_checkpoint() {
+    feed(&stored::CHECKPOINT);
 }
 
 /// Messages with the same values in every run, every version of each as often as every other.
