@@ -1,5 +1,6 @@
 //! A request on its way through a handler: its frame, and the way its answer is written.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -27,6 +28,9 @@ use crate::node::Node;
 /// Bytes of a frame before its header.
 const SIZE_BYTES: usize = 4;
 
+/// Memory a lane keeps to write answers in.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
 /// One request.
 pub struct Call {
     pub node: Node,
@@ -38,6 +42,8 @@ pub struct Call {
     /// Absent once its handler took it.
     frame: Option<Buf>,
     body_at: usize,
+    /// Where answers are written before they have a buffer of their size.
+    scratch: Rc<Cell<Vec<u8>>>,
     /// What all lists of the request may have together.
     elements_max: u32,
     /// When the frame was whole.
@@ -90,18 +96,21 @@ impl Call {
 
     /// Writes an answer whose every byte is in it.
     pub fn answer<'a, M: Message<'a>>(&self, response: &M) -> Reply {
-        let mut out = Vec::new();
+        let mut out = self.scratch.take();
         let writer = &mut Writer::copying(&mut out);
-        match frame::encode_response(self.key, self.version, self.correlation_id, response, writer)
-        {
-            Ok(()) => Reply::Answer(vec![self.own(&out)]),
+        let wrote =
+            frame::encode_response(self.key, self.version, self.correlation_id, response, writer);
+        let owned = wrote.map(|()| self.own(&out));
+        self.put_back(out);
+        match owned {
+            Ok(owned) => Reply::Answer(vec![owned]),
             Err(error) => self.cannot_say(&error),
         }
     }
 
     /// Writes an answer whose records lie elsewhere: `records` in the order of their places.
     pub fn answer_with<'a, M: Message<'a>>(&self, response: &M, records: Vec<Vec<Slice>>) -> Reply {
-        let (mut out, mut splices) = (Vec::new(), Vec::new());
+        let (mut out, mut splices) = (self.scratch.take(), Vec::new());
         let writer = &mut Writer::splicing(&mut out, &mut splices);
         let wrote =
             frame::encode_response(self.key, self.version, self.correlation_id, response, writer);
@@ -109,6 +118,7 @@ impl Call {
             return self.cannot_say(&error);
         }
         let head = self.own(&out);
+        self.put_back(out);
         let mut parts = Vec::with_capacity(1 + 2 * records.len());
         let mut sent = 0;
         let mut records = records.into_iter().filter(|it| !it.is_empty());
@@ -128,6 +138,14 @@ impl Call {
         Reply::Close(format!("no answer to {:?} version {}: {error}", self.key, self.version))
     }
 
+    /// Keeps the memory an answer was written in for the next one, unless it was a large one.
+    fn put_back(&self, mut out: Vec<u8>) {
+        if out.capacity() <= SCRATCH_BYTES_MAX {
+            out.clear();
+            self.scratch.set(out);
+        }
+    }
+
     fn own(&self, bytes: &[u8]) -> Slice {
         match self.node.lane().pool().get(bytes.len()) {
             Some(mut buf) => {
@@ -145,6 +163,7 @@ pub struct Handlers {
     stages: AllStages,
     fetch_bytes_max: usize,
     elements_max: u32,
+    scratch: Rc<Cell<Vec<u8>>>,
 }
 
 impl Handlers {
@@ -154,7 +173,7 @@ impl Handlers {
         let fetch_bytes_max = usize::try_from(number(&keys::FETCH_BYTES_MAX)).unwrap_or(usize::MAX);
         let elements_max = u32::try_from(number(&keys::REQUEST_ELEMENTS_MAX)).unwrap_or(u32::MAX);
         let stages = AllStages::new(node.metrics());
-        Self { node: node.clone(), stages, fetch_bytes_max, elements_max }
+        Self { node: node.clone(), stages, fetch_bytes_max, elements_max, scratch: Rc::default() }
     }
 
     fn open(&self, peer: &Rc<Peer>, frame: Buf) -> Result<Call, Reply> {
@@ -171,6 +190,7 @@ impl Handlers {
                     client: head.client_id.map(str::to_owned),
                     correlation_id: head.correlation_id,
                     body_at,
+                    scratch: Rc::clone(&self.scratch),
                     elements_max: self.elements_max,
                     begun: self.node.lane().now(),
                     stages,
