@@ -53,7 +53,7 @@ impl All {
         let (lane, config) = (&self.lane, &self.config);
         let data = PathBuf::from(&config.data);
         let bound = find_ports(lane, config).await?;
-        let log = log_config(config, self.broken);
+        let log = log_config(config, self.lanes, self.broken);
         let mut found = recover(lane, &data, self.pid, log.broken)
             .await
             .map_err(|error| cannot_open(config, &error))?;
@@ -107,7 +107,7 @@ impl All {
     /// Every lane makes durable what it has; then the run counts as ended in order.
     pub(super) async fn bring_down(&self, taken: &Taken) -> Result<(), Trouble> {
         self.ask_all(|| BootAsk::Close).await?;
-        let log = log_config(&self.config, self.broken);
+        let log = log_config(&self.config, self.lanes, self.broken);
         mark_clean(&self.lane, &log, taken.found.generation, self.lanes.get())
             .await
             .map_err(|error| cannot_open(&self.config, &error))
@@ -169,7 +169,7 @@ pub(super) fn said(notice: &Notice) -> String {
 }
 
 /// How the log of every lane is set up.
-pub(super) fn log_config(config: &Config, broken: Mutation) -> LogConfig {
+pub(super) fn log_config(config: &Config, lanes: NonZeroU16, broken: Mutation) -> LogConfig {
     let settings = &config.settings;
     let number = |row| u64::try_from(settings.number(row)).unwrap_or(0);
     let mut log = LogConfig::new(&config.data);
@@ -180,6 +180,7 @@ pub(super) fn log_config(config: &Config, broken: Mutation) -> LogConfig {
         log.upkeep.memory_bytes_max = RECENT_BYTES;
     }
     log.broken = (broken == Some(Mutant::NoFlush)).then_some(LogMutant::NoFlush);
+    log.upkeep.lanes = lanes.get();
     log.upkeep.producer_expiry_ms = settings.number(&keys::PRODUCER_ID_EXPIRATION_MS);
     log
 }

@@ -179,7 +179,7 @@ impl Share {
         mine: Vec<RecoveredPartition>,
     ) -> Result<(), Trouble> {
         let metrics = Metrics::default();
-        let config = log_config(&facts.config, facts.broken);
+        let config = log_config(&facts.config, facts.lanes, facts.broken);
         let ready = Store::open(&self.lane, &config, facts.incarnation, mine, &metrics)
             .await
             .map_err(|error| cannot_open(&facts.config, &error))?;

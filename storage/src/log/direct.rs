@@ -256,6 +256,7 @@ impl Store {
             return Ok(());
         }
         let file = self.file_to_write(shared, base).await?;
+        self.claim(room);
         self.0.lane.allocate(&file, from, room).await?;
         let mut partition = shared.borrow_mut();
         // It may have been closed meanwhile: then its end takes the room back.

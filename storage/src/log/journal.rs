@@ -458,6 +458,13 @@ impl Journal {
         (used, self.0.config.slot_bytes * self.0.config.slots_max as u64)
     }
 
+    /// Bytes of the slots that may still be made.
+    #[must_use]
+    pub fn growth_bytes(&self) -> u64 {
+        let slots = self.0.config.slots_max.saturating_sub(self.0.state.borrow().slots);
+        self.0.config.slot_bytes * slots as u64
+    }
+
     /// The numbers of the files that are full, oldest first; the one being written is not among
     /// them.
     #[must_use]

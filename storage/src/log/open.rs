@@ -31,6 +31,11 @@ use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, JournalId};
 /// Bytes of one carried entry at most: several fit in a frame.
 pub(super) const CARRIED_ENTRY_BYTES: usize = 64 * 1024;
 
+/// On a small disk journals are small, too: together they take one part in so many of it.
+const JOURNALS_SHARE: u64 = 16;
+/// Files of a journal that must be allowed, for some to be written while others are retired.
+const SLOTS_MIN: usize = 4;
+
 /// How a lane's log is set up.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
@@ -103,6 +108,10 @@ impl Store {
             small::flush_dir(lane, data, config.broken).await
         };
         dirs.await.map_err(|errno| OpenError::disk(data, errno))?;
+        let space = lane.space(data).await.map_err(|errno| OpenError::disk(data, errno))?;
+        let share = space.total_bytes / JOURNALS_SHARE / u64::from(config.upkeep.lanes.max(1));
+        let slots_max = usize::try_from(share / config.slot_bytes).unwrap_or(usize::MAX);
+        let slots_max = config.slots_max.min(slots_max.max(SLOTS_MIN));
         let tails = mine.iter().flat_map(|it| &it.segments).map(|it| it.tail.len() as u64);
         let carried: u64 = tails.sum();
         let random = (u128::from(lane.random()) << 64) | u128::from(lane.random());
@@ -113,7 +122,7 @@ impl Store {
             incarnation: generation,
             slot_bytes: config.slot_bytes,
             // What was left by more lanes than there are now must fit, twice.
-            slots_max: config.slots_max.max((2 * carried / config.slot_bytes + 2) as usize),
+            slots_max: slots_max.max((2 * carried / config.slot_bytes + 2) as usize),
             broken: config.broken,
         };
         let on_journal = |errno| OpenError::disk(&dir, errno);
@@ -143,6 +152,7 @@ impl Store {
         let path = checkpoint_path(data, generation, lane.id());
         let written = store.checkpoint(0).await;
         written.map_err(|errno| OpenError::disk(&path, errno))?;
+        store.look_at_space().await.map_err(|errno| OpenError::disk(data, errno))?;
         Ok(Ready { store, sealed })
     }
 
@@ -295,7 +305,7 @@ pub async fn adopt(
                 set_aside(lane, folder, generation).await?;
             }
         }
-        clear_generations(lane, data, generation).await?;
+        clear_generations(lane, data, generation, config.broken).await?;
         clear_deleted(lane, data).await?;
         small::flush_dir(lane, data, config.broken).await
     };
@@ -342,7 +352,12 @@ async fn set_aside(lane: &Lane, folder: &Path, generation: u64) -> Result<(), Er
     lane.rename(folder, folder.with_file_name(aside)).await
 }
 
-async fn clear_generations(lane: &Lane, data: &Path, generation: u64) -> Result<(), Errno> {
+async fn clear_generations(
+    lane: &Lane,
+    data: &Path,
+    generation: u64,
+    broken: Mutation,
+) -> Result<(), Errno> {
     let lanes = data.join("lanes");
     for entry in lane.list(&lanes).await? {
         if generation_of(&entry.name).is_some_and(|it| it != generation) {
@@ -355,7 +370,9 @@ async fn clear_generations(lane: &Lane, data: &Path, generation: u64) -> Result<
             remove_folder(lane, &journals.join(entry.name)).await?;
         }
     }
-    Ok(())
+    // The next start may need their room.
+    small::flush_dir(lane, &lanes, broken).await?;
+    small::flush_dir(lane, &journals, broken).await
 }
 
 async fn clear_deleted(lane: &Lane, data: &Path) -> Result<(), Errno> {
@@ -372,6 +389,8 @@ pub(super) async fn remove_folder(lane: &Lane, folder: &Path) -> Result<(), Errn
     for entry in lane.list(folder).await? {
         lane.remove(folder.join(entry.name), FileKind::File).await?;
     }
+    // What is removed gives its room back once that is durable.
+    lane.flush_dir(folder).await?;
     lane.remove(folder, FileKind::Dir).await
 }
 

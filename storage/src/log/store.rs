@@ -18,7 +18,7 @@ use corelane_core::sync::{Event, Queue};
 use super::journal::{Commit, Journal, JournalRefusal};
 use super::mutant::Mutant;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
-use super::upkeep::{Keep, UpkeepRules};
+use super::upkeep::{Keep, UpkeepRules, claim_of};
 use crate::batch::{Batch, BatchMut};
 use crate::extent::Parts;
 use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, EntryHead};
@@ -280,7 +280,9 @@ impl Store {
         };
         let batch =
             if accepted.replaced { scratch.replaced() } else { &mut bytes[..accepted.bytes] };
-        if self.0.keep.no_space.get() {
+        let claim = claim_of(partition.open_segment(), batch.len());
+        if !self.has_space(claim) {
+            self.0.upkeep.notify();
             return Err(AppendError::NoSpace);
         }
         let parts = if roll { None } else { self.goes_straight(&partition, batch.len()) };
@@ -295,6 +297,7 @@ impl Store {
         let placed = partition
             .append(self.0.lane.pool(), batch, &accepted, now_ms)
             .map_err(|_| AppendError::Overloaded)?;
+        self.claim(claim);
         let end = placed.end;
         let head = head_of(&partition, base, end, placed.segment, placed.position);
         let commit = match parts {

@@ -4,6 +4,8 @@
 //! serving, which steps in when the journal is more than half full; a permit lets only one of them
 //! work at a time. A third makes journal slots, so that those never wait for segment writes.
 //!
+//! SPACE-1: an append claims its place on the disk before it is taken, and is refused when there is none:
+//! a full disk strands nothing that was acknowledged, and the next start fits beside it.
 //! UPKEEP-1: one upkeep step at a time touches the files of a lane's segments.
 
 use std::cell::{Cell, RefCell};
@@ -19,14 +21,19 @@ use corelane_core::time::Nanos;
 use super::boot::Notice;
 use super::journal::Commit;
 use super::remove::Removal;
+use super::segment::Segment;
 use super::store::{Shared, Store};
 use crate::extent::ExtentRules;
+use crate::frame::BLOCK_BYTES;
 
 /// How often the upkeep looks around when nobody calls it.
 const ROUND: Nanos = Nanos::millis(500);
 
 /// Pause after something that could not be done for want of room or of a name.
 pub(super) const PAUSE: Nanos = Nanos::millis(50);
+
+/// A segment's ragged blocks, its index, a folder for it, and what says whose it is.
+const NAMES_BYTES: u64 = 32 << 10;
 
 /// Notices that wait to be taken at most; older ones are dropped first.
 const NOTICES_MAX: usize = 1024;
@@ -43,8 +50,10 @@ pub struct UpkeepRules {
     /// Descriptors of segments kept open.
     pub open_files_max: usize,
     /// Free bytes of the disk below which appends are refused, beside what is dirty. At most a
-    /// twentieth of the disk.
+    /// twentieth of the disk, and at least what the next start writes before it gives anything back.
     pub space_reserve_bytes: u64,
+    /// Lanes that write to the same disk: each admits its share of what is free.
+    pub lanes: u16,
     /// Memory in use above which what is on disk is forgotten, oldest first. At most half of the
     /// lane's memory.
     pub memory_bytes_max: usize,
@@ -59,6 +68,7 @@ impl Default for UpkeepRules {
             segment_write_bytes_min: 16 * 1024,
             open_files_max: 512,
             space_reserve_bytes: 64 << 20,
+            lanes: 1,
             memory_bytes_max: usize::MAX,
             producer_expiry_ms: 86_400_000,
             extents: ExtentRules::default(),
@@ -72,6 +82,10 @@ pub(super) struct Keep {
     pub(super) work: Permits,
     /// The disk is full, or nearly so.
     pub(super) no_space: Cell<bool>,
+    /// SPACE-1: bytes of the disk that appends may still claim before somebody looks again.
+    space_left: Cell<u64>,
+    /// Of those, as they were at the last look.
+    space_seen: Cell<u64>,
     pub(super) removals: RefCell<VecDeque<Removal>>,
     /// Segments with an open file, the one opened longest ago first.
     pub(super) open_files: RefCell<VecDeque<(TopicPartition, Offset)>>,
@@ -110,6 +124,8 @@ impl Keep {
         Self {
             work: Permits::new(lane, 1),
             no_space: Cell::new(false),
+            space_left: Cell::new(0),
+            space_seen: Cell::new(0),
             removals: RefCell::default(),
             open_files: RefCell::default(),
             notices: RefCell::default(),
@@ -316,23 +332,61 @@ impl Store {
         self.0.keep.counts.no_space.set(i64::from(full));
     }
 
-    /// Refuses appends before the disk is so full that what was taken already has no place.
-    async fn look_at_space(&self) -> Result<(), Errno> {
+    /// Finds out how much appends may claim: this lane's share of what is free, less what was taken
+    /// already and has no place yet.
+    pub(super) async fn look_at_space(&self) -> Result<(), Errno> {
+        let before = self.dirty_bytes();
         let space = self.0.lane.space(&self.0.config.data).await?;
-        self.set_no_space(space.free_bytes < self.space_reserve(&space) + self.dirty_bytes());
+        // Something may be appended, and something written, while the disk is asked.
+        let dirty = self.dirty_bytes().max(before);
+        let free = space.free_bytes.saturating_sub(self.space_reserve(&space));
+        let share = free / u64::from(self.0.upkeep_rules.lanes.max(1));
+        let left = share.saturating_sub(dirty);
+        self.0.keep.space_left.set(left);
+        self.0.keep.space_seen.set(left);
+        self.set_no_space(left == 0);
         Ok(())
     }
 
     pub(super) fn space_reserve(&self, space: &Space) -> u64 {
-        self.0.upkeep_rules.space_reserve_bytes.min(space.total_bytes / 20)
+        let rules = &self.0.upkeep_rules;
+        let start = 2 * self.0.journal.config().slot_bytes * u64::from(rules.lanes.max(1));
+        rules.space_reserve_bytes.min(space.total_bytes / 20).max(start)
     }
 
+    /// What the disk must still take: of what is in memory, and of the journal as it grows.
     pub(super) fn dirty_bytes(&self) -> u64 {
-        self.partitions().iter().map(dirty_bytes).sum()
+        let dirty: u64 = self.partitions().iter().map(dirty_bytes).sum();
+        dirty + self.0.journal.growth_bytes()
     }
+
+    /// Whether an append fits into what may be claimed; [`Self::claim`] takes it.
+    pub(super) fn has_space(&self, claim: u64) -> bool {
+        !self.0.keep.no_space.get() && claim <= self.0.keep.space_left.get()
+    }
+
+    /// Takes a part of what may be claimed (SPACE-1). Half of it gone is a reason to look again.
+    pub(super) fn claim(&self, bytes: u64) {
+        let keep = &self.0.keep;
+        let before = keep.space_left.get();
+        let left = before.saturating_sub(bytes);
+        keep.space_left.set(left);
+        let half = keep.space_seen.get() / 2;
+        if left < half && half <= before {
+            self.0.upkeep.notify();
+        }
+    }
+}
+
+/// What so many bytes at the end of a segment claim: a place in its file, and one in the journal of the
+/// next start, which is written before the old one goes. The first ones also name things.
+pub(super) fn claim_of(segment: &Segment, bytes: usize) -> u64 {
+    let names = if segment.dirty_bytes() == 0 { NAMES_BYTES } else { 0 };
+    2 * bytes as u64 + names
 }
 
 fn dirty_bytes(shared: &Shared) -> u64 {
     let partition = shared.borrow();
-    partition.segments.iter().map(super::segment::Segment::dirty_bytes).sum()
+    let dirty = partition.segments.iter().map(Segment::dirty_bytes).filter(|it| 0 < *it);
+    dirty.map(|it| 2 * it.next_multiple_of(BLOCK_BYTES as u64) + NAMES_BYTES).sum()
 }

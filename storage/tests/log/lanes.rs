@@ -118,6 +118,51 @@ fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
     });
 }
 
+/// Every append the disk could be asked for, none of them waited for: still nothing is stranded.
+#[test]
+fn what_a_full_disk_took_is_there_after_a_kill_and_a_start_beside_it() {
+    let mut world = World::new(4, Faults::none());
+    let node = world.node(1);
+    world.with_disk(node, |it| it.set_capacity(6 << 20));
+    let taken = Rc::new(RefCell::new(0));
+    let counted = Rc::clone(&taken);
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        for index in 0..4 {
+            store.create(partition(1, index), "orders", rules(300_000)).expect("created");
+        }
+        let (mut refused, mut step) = (0, 0_u64);
+        // Long after the first refusal: whatever the upkeep still writes has its place.
+        while refused < 500 {
+            step += 1;
+            let of = partition(1, (step % 4) as i32);
+            match store.append(&of, &mut batch(step, 1, 20_000), false) {
+                Ok(_) => *counted.borrow_mut() += 1,
+                Err(AppendError::Overloaded) => lane.sleep(Nanos::micros(50)).await,
+                Err(AppendError::NoSpace) => {
+                    refused += 1;
+                    lane.sleep(Nanos::millis(5)).await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        store.durable(store.journal().latest()).await.expect("durable");
+        assert_eq!(store.journal().failed(), None);
+    });
+    let taken = *taken.borrow();
+    assert!(20 < taken, "only {taken}");
+    for _ in 0..3 {
+        run(&mut world, node, move |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("a start has room");
+            let mut held = 0;
+            for index in 0..4 {
+                held += read_all(&store, &partition(1, index)).await.len();
+            }
+            assert_eq!(held, taken);
+        });
+    }
+}
+
 async fn append_when_possible(store: &Store, of: &TopicPartition) {
     let until = store.lane().now() + Nanos::secs(60);
     loop {
