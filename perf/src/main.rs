@@ -9,6 +9,7 @@ mod commit;
 mod counts;
 mod door;
 mod echo;
+mod hot;
 mod meter;
 mod on_glommio;
 mod on_lane;
@@ -246,6 +247,7 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
             usize::try_from(number(block)?).map_err(io::Error::other)?,
             Duration::from_nanos(number(nanos)?),
         ),
+        ["work", name, steps] => work(name, number(steps)?),
         ["broker", data] => counts::be_broker(data),
         ["door", subject, case, path, port, nanos] => door::run(
             core,
@@ -257,4 +259,14 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
         ),
         _ => Err(io::Error::other("no such subject")),
     }
+}
+
+/// Fixed work, for whoever counts its instructions.
+fn work(name: &str, steps: u64) -> io::Result<()> {
+    let unknown =
+        || io::Error::other(format!("no path is {name:?}, only {}", hot::NAMES.join("; ")));
+    let mut step = hot::path(name).ok_or_else(unknown)?;
+    let sum = (0..steps).fold(0_u64, |sum, _| sum.wrapping_add(step()));
+    println!("worked {sum}");
+    Ok(())
 }

@@ -30,7 +30,8 @@ fn a_request_costs_no_more_than_its_ceilings() {
     let rows: Vec<Value> =
         lines.lines().map(|it| serde_json::from_str(it).expect("a line is JSON")).collect();
     let mut above = Vec::new();
-    for (case, ceilings) in &ceilings {
+    // That section is perf/instructions' own.
+    for (case, ceilings) in ceilings.iter().filter(|it| it.0 != "instructions") {
         for (metric, ceiling) in ceilings.as_table().expect("a case is a table") {
             let ceiling = ceiling.as_float().or(ceiling.as_integer().map(|it| it as f64));
             let ceiling = ceiling.expect("a ceiling is a number");

@@ -25,7 +25,10 @@ pub(crate) const CASES: &[&str] = &[
 
 /// Before these, pools and tables grow.
 const WARM_UP: u32 = 150;
-const COUNTED: u32 = 400;
+const COUNTED: u32 = 300;
+/// Now and then a lane tidies up, and what that costs is not the request's: the least of several
+/// stretches is.
+const STRETCHES: u32 = 3;
 
 pub(crate) fn weigh(_subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Reading>> {
     let mut broker = Broker::start(&plan.folder)?;
@@ -33,15 +36,30 @@ pub(crate) fn weigh(_subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<R
     for _ in 0..WARM_UP {
         requests.once()?;
     }
-    let before = broker.snapshot()?;
-    for _ in 0..COUNTED {
-        requests.once()?;
+    let mut least: Vec<Reading> = Vec::new();
+    let mut before = broker.snapshot()?;
+    for _ in 0..STRETCHES {
+        for _ in 0..COUNTED {
+            requests.once()?;
+        }
+        let after = broker.snapshot()?;
+        let readings = readings(&before, &after);
+        if least.is_empty() {
+            least = readings;
+        } else {
+            for (least, more) in least.iter_mut().zip(&readings) {
+                least.value = least.value.min(more.value);
+            }
+        }
+        before = after;
     }
-    let after = broker.snapshot()?;
     broker.stop()?;
+    Ok(least)
+}
 
+fn readings(before: &Snapshot, after: &Snapshot) -> Vec<Reading> {
     let per_op = |name: &'static str, of: fn(&Snapshot) -> u64| {
-        let grown = of(&after).saturating_sub(of(&before));
+        let grown = of(after).saturating_sub(of(before));
         Reading::new(name, grown as f64 / f64::from(COUNTED))
     };
     let mut readings = vec![
@@ -53,12 +71,12 @@ pub(crate) fn weigh(_subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<R
     let appended = after.appended_bytes - before.appended_bytes;
     if 0 < appended {
         let per_byte = |bytes: u64| bytes as f64 / appended as f64;
-        let summed = |it: Snapshot| it.summed_bytes.iter().sum::<u64>();
+        let summed = |it: &Snapshot| it.summed_bytes.iter().sum::<u64>();
         let summed = summed(after) - summed(before);
         let journal = after.journal_bytes - before.journal_bytes;
         readings.push(per_op("commits_per_op", |it| it.commits));
         readings.push(Reading::new("summed_per_byte", per_byte(summed)));
         readings.push(Reading::new("journal_per_byte", per_byte(journal)));
     }
-    Ok(readings)
+    readings
 }
