@@ -8,6 +8,7 @@ mod check;
 mod cuts;
 mod device;
 mod dice;
+mod full;
 mod kills;
 mod load;
 mod machine;
@@ -28,7 +29,7 @@ use machine::Trouble;
 const NO_FLUSH: &str = "broker-without-flush";
 
 const HELP: &str = "\
-usage: corelane-disk [--kills N] [--cuts N] [--seed S] [--only kills|cuts|control]
+usage: corelane-disk [--kills N] [--cuts N] [--seed S] [--only kills|cuts|control|full]
 ";
 
 struct Wanted {
@@ -86,10 +87,11 @@ fn run(wanted: &Wanted) -> u32 {
         .clone()
         .or_else(|| (!Path::new("/dev/fuse").exists()).then(|| "there is no /dev/fuse".to_owned()));
     type Scenario = fn(&Path, &Wanted) -> Result<String, Trouble>;
-    let scenarios: [(&str, Option<String>, Scenario); 3] = [
+    let scenarios: [(&str, Option<String>, Scenario); 4] = [
         ("kills", None, |at, it| kills::run(at, it.kills, it.seed)),
         ("cuts", no_disks.clone(), |at, it| cuts::run(at, it.cuts, it.seed)),
         ("control", no_disks, |at, it| cuts::control(at, it.seed)),
+        ("full", no_loops, |at, _| full::run(at)),
     ];
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, lacking, scenario) in scenarios {
