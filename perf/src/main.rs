@@ -10,6 +10,7 @@ mod counts;
 mod door;
 mod echo;
 mod hot;
+mod log;
 mod meter;
 mod on_glommio;
 mod on_lane;
@@ -21,7 +22,7 @@ mod sys;
 mod wire;
 
 use core_affinity::CoreId;
-use plan::Plan;
+use plan::{LogPlan, Plan};
 use report::{Reading, Report};
 use std::env;
 use std::io;
@@ -87,6 +88,13 @@ const SCALES: &[Scale] = &[
         cases: door::FILE_CASES,
         weigh: door::weigh,
     },
+    Scale {
+        name: "append",
+        about: "durable appends over few and many partitions, beside plain and bare writes",
+        subjects: log::APPEND_SUBJECTS,
+        cases: log::APPEND_CASES,
+        weigh: log::weigh_append,
+    },
 ];
 
 struct Options {
@@ -101,6 +109,8 @@ struct Options {
 const RUNS: u32 = 5;
 const MEASURED: Duration = Duration::from_secs(2);
 const SECONDS_MAX: f64 = 3600.0;
+/// Mebibytes, and times, that can be asked for.
+const COUNT_MAX: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -138,6 +148,9 @@ fn usage() -> String {
   --subject NAME   only this subject; may be repeated
   --case TEXT      only cases that contain TEXT; may be repeated
   --dir FOLDER     where files are written (beside this program)
+of append
+  --journal MIB    the size of the journal (64)
+  --cycles N       how many times as many bytes are appended (5)
 "
 }
 
@@ -148,6 +161,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     let scale = scale.ok_or_else(|| format!("nothing to weigh is called {what:?}; see --help"))?;
     let (mut json, mut runs, mut measured, mut folder) = (None, RUNS, MEASURED, None);
     let (mut subjects, mut cases) = (Vec::new(), Vec::new());
+    let mut log = LogPlan::default();
     while let Some(option) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{option} needs a value"));
         match option {
@@ -156,6 +170,12 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--runs" => {
                 let text = value()?;
                 runs = text.parse().ok().filter(|it| 0 < *it).ok_or_else(|| bad(option, text))?;
+            }
+            "--journal" => log.journal_bytes = mebibytes(option, value()?)?,
+            "--cycles" => {
+                let text = value()?;
+                let cycles = text.parse().ok().filter(|it| (1..=COUNT_MAX).contains(it));
+                log.cycles = cycles.ok_or_else(|| bad(option, text))?;
             }
             "--seconds" => {
                 let text = value()?;
@@ -191,8 +211,13 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         runs,
         subjects: or_all(subjects, scale.subjects),
         cases: or_all(cases, scale.cases),
-        plan: Plan { measured, folder },
+        plan: Plan { measured, folder, log },
     })
+}
+
+fn mebibytes(option: &str, text: &str) -> Result<u64, String> {
+    let count: Option<u64> = text.parse().ok().filter(|it| (1..=COUNT_MAX).contains(it));
+    count.map(|it| it << 20).ok_or_else(|| bad(option, text))
 }
 
 fn bad(option: &str, text: &str) -> String {
@@ -248,6 +273,7 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
             Duration::from_nanos(number(nanos)?),
         ),
         ["work", name, steps] => work(name, number(steps)?),
+        ["log", ref words @ ..] => log::run(core, words),
         ["broker", data] => counts::be_broker(data),
         ["door", subject, case, path, port, nanos] => door::run(
             core,

@@ -9,6 +9,22 @@ pub(crate) struct Plan {
     pub(crate) measured: Duration,
     /// Where files are written.
     pub(crate) folder: PathBuf,
+    pub(crate) log: LogPlan,
+}
+
+/// How much is asked of a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogPlan {
+    /// What its journal may take.
+    pub(crate) journal_bytes: u64,
+    /// How many times as many bytes are appended.
+    pub(crate) cycles: u64,
+}
+
+impl Default for LogPlan {
+    fn default() -> Self {
+        Self { journal_bytes: 64 << 20, cycles: 5 }
+    }
 }
 
 /// The measured thread has the first core this process may use to itself.

@@ -5,6 +5,7 @@
 //! process in nanoseconds, kernel workers included. When its input ends, the child ends.
 
 use crate::plan::server_core;
+use crate::report::Reading;
 use crate::sys;
 use std::env;
 use std::fs;
@@ -45,6 +46,21 @@ impl Subject {
             // Its reason is on the error output already.
             None => Err(io::Error::other(format!("the subject did not say {word}: {line:?}"))),
         }
+    }
+
+    /// The child's readings, each of them one of `metrics`.
+    pub(crate) fn expect_readings(
+        &mut self,
+        metrics: &'static [&'static str],
+    ) -> io::Result<Vec<Reading>> {
+        let line = self.expect("readings")?;
+        let readings = line.split_whitespace().map(|it| {
+            let (name, value) = it.split_once('=')?;
+            let metric = metrics.iter().find(|it| **it == name)?;
+            Some(Reading::new(metric, value.parse().ok()?))
+        });
+        let readings: Option<Vec<_>> = readings.collect();
+        readings.ok_or_else(|| io::Error::other(format!("readings nobody understands: {line}")))
     }
 
     pub(crate) fn cpu(&mut self) -> io::Result<Duration> {

@@ -17,13 +17,15 @@ fn corelane_perf(arguments: &[&str]) -> Output {
 
 /// Weighs `what` for an instant; the pairs of subject and metric it reported, or `None` when this host
 /// cannot, said on the output.
-fn weigh(what: &str) -> Option<BTreeSet<(String, String)>> {
+fn weigh(what: &str, more: &[&str]) -> Option<BTreeSet<(String, String)>> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{what}.jsonl"));
     if path.exists() {
         fs::remove_file(&path).expect("the file of an earlier test is ours");
     }
     let json = path.to_str().expect("paths are text");
-    let output = corelane_perf(&[what, "--runs", "2", "--seconds", "0.02", "--json", json]);
+    let mut arguments = vec![what, "--runs", "2", "--seconds", "0.02", "--json", json];
+    arguments.extend(more);
+    let output = corelane_perf(&arguments);
     let complaint = String::from_utf8_lossy(&output.stderr);
     if ["io_uring", "hard limit", "memlock"].iter().any(|it| complaint.contains(it)) {
         println!("SKIPPED perf-{what}: {}", complaint.lines().last().unwrap_or_default());
@@ -46,7 +48,12 @@ fn weigh(what: &str) -> Option<BTreeSet<(String, String)>> {
 
 #[track_caller]
 fn check(what: &str, subjects: &[&str], metrics: &[&str]) {
-    let Some(pairs) = weigh(what) else { return };
+    check_with(what, &[], subjects, metrics);
+}
+
+#[track_caller]
+fn check_with(what: &str, more: &[&str], subjects: &[&str], metrics: &[&str]) {
+    let Some(pairs) = weigh(what, more) else { return };
     for subject in subjects {
         for metric in metrics {
             let pair = ((*subject).to_owned(), (*metric).to_owned());
@@ -84,6 +91,16 @@ fn the_ways_of_the_ring_can_be_weighed() {
 }
 
 #[test]
+fn appends_can_be_weighed() {
+    check_with(
+        "append",
+        &["--journal", "4", "--cycles", "1", "--case", "16 partitions"],
+        &["log", "bare", "plain"],
+        &["p50_us", "p99_us", "batches_per_s", "mb_per_s", "cpu_us_per_batch", "allocs_per_batch"],
+    );
+}
+
+#[test]
 fn silence_can_be_weighed() {
     check("idle", &["lane", "epoll", "glommio"], &["cpu_pct", "bytes_per_conn"]);
 }
@@ -100,5 +117,7 @@ fn what_cannot_be_meant_is_refused_with_what_could_be() {
     assert!(refusal(&["echo", "--subject", "nobody"]).contains("only lane"));
     assert!(refusal(&["echo", "--case", "2 B"]).contains("1 connection, 64 B"));
     assert!(refusal(&["echo", "--runs", "0"]).contains("--runs cannot be \"0\""));
+    assert!(refusal(&["append", "--cycles", "0"]).contains("--cycles cannot be \"0\""));
+    assert!(refusal(&["append", "--journal", "no"]).contains("--journal cannot be \"no\""));
     assert!(refusal(&["echo", "--json"]).contains("--json needs a value"));
 }

@@ -50,15 +50,7 @@ pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Re
         &block_bytes(case).to_string(),
         &plan.measured.as_nanos().to_string(),
     ];
-    let mut child = Subject::start(&arguments.map(str::to_owned))?;
-    let line = child.expect("readings")?;
-    let readings = line.split_whitespace().map(|it| {
-        let (name, value) = it.split_once('=')?;
-        let metric = METRICS.iter().find(|it| **it == name)?;
-        Some(Reading::new(metric, value.parse().ok()?))
-    });
-    let readings: Option<Vec<_>> = readings.collect();
-    readings.ok_or_else(|| io::Error::other(format!("readings nobody understands: {line}")))
+    Subject::start(&arguments.map(str::to_owned))?.expect_readings(METRICS)
 }
 
 const METRICS: &[&str] = &["cpu_us_per_op", "p50_us", "p99_us", "p999_us", "ops_per_s", "mb_per_s"];
