@@ -4,12 +4,16 @@
 //! RETIRE-2: segments get whole blocks from the first one missing, each once.
 
 use corelane_core::ids::Offset;
+use corelane_core::lane::join_all;
 use corelane_core::ring::{Errno, Sync};
 
 use super::mutant::Mutant;
 use super::store::{Shared, Store};
 use crate::checksum;
 use crate::frame::BLOCK_BYTES;
+
+/// Partitions whose blocks are written at once when files are given back.
+const WRITES_AT_ONCE: usize = 32;
 
 /// The share of the lane's memory, as a divisor, above which what is on disk is forgotten, whatever
 /// the rules allow.
@@ -50,15 +54,22 @@ impl Store {
         let mut small: u64 =
             all.iter().map(|it| it.0).filter(|it| *it < rules.segment_write_bytes_min).sum();
         let too_much = self.0.journal.carried_bytes_max();
+        let mut large = Vec::new();
         for (pending, shared) in &all {
             let whole = pending - pending % BLOCK_BYTES as u64;
             let is_small = *pending < rules.segment_write_bytes_min;
             let write = rules.segment_write_bytes_min <= whole || (too_much < small && 0 < whole);
             if write {
-                self.write_blocks(shared).await?;
+                large.push(shared);
                 if is_small {
                     small -= whole;
                 }
+            }
+        }
+        // A disk makes many writes durable in the time of one.
+        for some in large.chunks(WRITES_AT_ONCE) {
+            for wrote in join_all(some.iter().map(|it| self.write_blocks(it))).await {
+                wrote?;
             }
         }
         for (_, shared) in &all {
