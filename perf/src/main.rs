@@ -95,6 +95,20 @@ const SCALES: &[Scale] = &[
         cases: log::APPEND_CASES,
         weigh: log::weigh_append,
     },
+    Scale {
+        name: "recovery",
+        about: "a start after a crash, with much history and some bytes in journals only",
+        subjects: log::RECOVERY_SUBJECTS,
+        cases: log::RECOVERY_CASES,
+        weigh: log::weigh_recovery,
+    },
+    Scale {
+        name: "cold-read",
+        about: "appends beside a reader of old records",
+        subjects: log::COLD_SUBJECTS,
+        cases: log::COLD_CASES,
+        weigh: log::weigh_cold,
+    },
 ];
 
 struct Options {
@@ -148,9 +162,11 @@ fn usage() -> String {
   --subject NAME   only this subject; may be repeated
   --case TEXT      only cases that contain TEXT; may be repeated
   --dir FOLDER     where files are written (beside this program)
-of append
+of append, recovery and cold-read
   --journal MIB    the size of the journal (64)
   --cycles N       how many times as many bytes are appended (5)
+  --history MIB    what was written long ago (2048)
+  --dirty MIB      what only the journal has at a crash (64)
 "
 }
 
@@ -172,6 +188,8 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
                 runs = text.parse().ok().filter(|it| 0 < *it).ok_or_else(|| bad(option, text))?;
             }
             "--journal" => log.journal_bytes = mebibytes(option, value()?)?,
+            "--history" => log.history_bytes = mebibytes(option, value()?)?,
+            "--dirty" => log.dirty_bytes = mebibytes(option, value()?)?,
             "--cycles" => {
                 let text = value()?;
                 let cycles = text.parse().ok().filter(|it| (1..=COUNT_MAX).contains(it));

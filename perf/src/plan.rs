@@ -19,11 +19,15 @@ pub(crate) struct LogPlan {
     pub(crate) journal_bytes: u64,
     /// How many times as many bytes are appended.
     pub(crate) cycles: u64,
+    /// What was written long ago.
+    pub(crate) history_bytes: u64,
+    /// What only the journal has at a crash.
+    pub(crate) dirty_bytes: u64,
 }
 
 impl Default for LogPlan {
     fn default() -> Self {
-        Self { journal_bytes: 64 << 20, cycles: 5 }
+        Self { journal_bytes: 64 << 20, cycles: 5, history_bytes: 2 << 30, dirty_bytes: 64 << 20 }
     }
 }
 

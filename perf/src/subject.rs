@@ -48,6 +48,11 @@ impl Subject {
         }
     }
 
+    /// Ends the child as a crash would.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
     /// The child's readings, each of them one of `metrics`.
     pub(crate) fn expect_readings(
         &mut self,

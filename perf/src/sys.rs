@@ -118,6 +118,13 @@ pub(crate) fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
     checked(answer).map(drop)
 }
 
+/// Gives up the pages the kernel keeps of a file; those that are not on disk yet stay.
+pub(crate) fn forget_pages(file: &File) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    let answer = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(answer)) }
+}
+
 /// Writes `bytes` at `position` and returns when they are durable: one call, and nothing else is
 /// made durable by it.
 pub(crate) fn write_durably(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {

@@ -101,6 +101,14 @@ fn appends_can_be_weighed() {
 }
 
 #[test]
+fn a_start_after_a_crash_and_cold_reads_can_be_weighed() {
+    let sizes = ["--journal", "4", "--cycles", "1", "--history", "2", "--dirty", "1"];
+    let few = [&sizes[..], &["--case", "16 partitions"]].concat();
+    check_with("recovery", &few, &["log"], &["open_ms", "open_cpu_ms", "dirty_mib"]);
+    check_with("cold-read", &few, &["log"], &["alone_p99_us", "beside_p99_us", "p99_ratio"]);
+}
+
+#[test]
 fn silence_can_be_weighed() {
     check("idle", &["lane", "epoll", "glommio"], &["cpu_pct", "bytes_per_conn"]);
 }

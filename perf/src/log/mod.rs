@@ -8,8 +8,10 @@ mod accounts;
 mod append;
 mod bare;
 mod cases;
+mod cold;
 mod load;
 mod plain;
+mod recovery;
 mod store;
 
 use crate::plan::{LogPlan, Plan};
@@ -24,6 +26,8 @@ use std::process;
 use std::time::Duration;
 
 pub(crate) use cases::APPEND_CASES;
+pub(crate) use cold::{COLD_CASES, COLD_SUBJECTS, weigh_cold};
+pub(crate) use recovery::{RECOVERY_CASES, RECOVERY_SUBJECTS, weigh_recovery};
 pub(crate) const APPEND_SUBJECTS: &[&str] = &["log", "bare", "plain"];
 
 const METRICS: &[&str] = &[
@@ -43,6 +47,15 @@ const METRICS: &[&str] = &[
     "commits",
     "cycles",
     "peak_mib",
+    "open_ms",
+    "open_cpu_ms",
+    "dirty_mib",
+    "alone_p50_us",
+    "beside_p50_us",
+    "alone_p99_us",
+    "beside_p99_us",
+    "p99_ratio",
+    "read_mb_per_s",
 ];
 
 /// What a child found, before it is said.
@@ -67,7 +80,8 @@ pub(crate) fn weigh_append(subject: &str, case: &str, plan: &Plan) -> io::Result
 
 fn ask(what: &[&str], folder: &Folder, plan: &Plan) -> io::Result<Subject> {
     let path = folder.0.to_str().ok_or_else(|| io::Error::other("the folder is not text"))?;
-    let numbers = [plan.log.journal_bytes, plan.log.cycles];
+    let LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes } = plan.log;
+    let numbers = [journal_bytes, cycles, history_bytes, dirty_bytes];
     let mut arguments = vec!["log".to_owned()];
     arguments.extend(what.iter().map(|it| (*it).to_owned()));
     arguments.push(path.to_owned());
@@ -82,16 +96,19 @@ pub(crate) fn run(core: CoreId, words: &[&str]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let numbers: Result<Vec<u64>, _> = numbers.iter().map(|it| it.parse()).collect();
-    let [journal_bytes, cycles, nanos] = numbers.map_err(io::Error::other)?[..] else {
+    let numbers = numbers.map_err(io::Error::other)?;
+    let [journal_bytes, cycles, history_bytes, dirty_bytes, nanos] = numbers[..] else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let plan = LogPlan { journal_bytes, cycles };
+    let plan = LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes };
     let task = Task { folder: folder.into(), plan, time: Duration::from_nanos(nanos) };
     let case = Case::of(case);
     let found = match (*what, *subject) {
         ("append", "log") => append::run(core, case, task)?,
         ("append", "bare") => bare::run(core, case, task)?,
         ("append", "plain") => plain::run(core, case, &task)?,
+        ("recovery", what) => recovery::run(core, what, case, task)?,
+        ("cold-read", what) => cold::run(core, what, case, task)?,
         other => return Err(io::Error::other(format!("nobody is {other:?}"))),
     };
     let found: Vec<_> = found.iter().map(|(metric, value)| format!("{metric}={value}")).collect();

@@ -25,6 +25,8 @@ const PATIENCE: Nanos = Nanos::millis(1);
 pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) metrics: Metrics,
+    /// What only journals had when it was opened.
+    pub(super) found_bytes: u64,
     _lock: DataLock,
 }
 
@@ -40,7 +42,12 @@ pub(super) async fn open(lane: &Lane, task: &Task) -> io::Result<Opened> {
     let ready = Store::open(lane, &config, found.generation, mine, &metrics).await;
     let ready = ready.map_err(refused)?;
     adopt(lane, &config, found.generation, 1, &found.notices).await.map_err(refused)?;
-    Ok(Opened { store: ready.start(), metrics, _lock: found.lock })
+    Ok(Opened {
+        store: ready.start(),
+        metrics,
+        found_bytes: found.journal_bytes,
+        _lock: found.lock,
+    })
 }
 
 /// Creates partitions; they exist for good when this is over.
