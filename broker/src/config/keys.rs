@@ -40,7 +40,8 @@ rows! {
 
     LANES = Row::new("corelane.lanes", Int, "0").check(Check::Between(0, 1024))
         .doc("How many lanes to run, each a thread pinned to a core of its own; the flag --lanes \
-              sets it too. 0: one for each core this process may use.");
+              sets it too. 0: one for each core this process may use. More lanes than cores run \
+              pinned to none, with a warning.");
     MEMORY_BYTES = Row::new("corelane.memory.bytes", Long, "-1")
         .check(Check::BetweenOr(64 << 20, i64::MAX, -1))
         .doc("Memory for recent records and buffers, shared out evenly among the lanes. -1: up to a \

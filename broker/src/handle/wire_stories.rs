@@ -297,3 +297,22 @@ fn what_was_not_announced_ends_its_connection() {
         }
     });
 }
+
+/// Whatever is in it: a request whose key is accepted comes to somebody.
+#[test]
+fn every_accepted_key_has_a_handler() {
+    story(2, |client| async move {
+        for api in APIS {
+            let Some(versions) = api.accepted() else { continue };
+            let mut c = client.another().await;
+            let mut frame = vec![0, 0, 0, 50];
+            frame.extend((api.key as i16).to_be_bytes());
+            frame.extend(versions.max.to_be_bytes());
+            frame.extend([0; 46]);
+            c.ask_raw(&frame).await;
+        }
+        let lost: Vec<_> =
+            client.printed().into_iter().filter(|it| it.contains("has no handler")).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    });
+}

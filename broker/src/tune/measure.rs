@@ -25,10 +25,10 @@ const NAME: &str = "corelane-tune.tmp";
 /// Latencies in microseconds.
 pub(super) fn flushes(data: &Path, seconds: u64) -> Result<Histogram<u64>, String> {
     let there = data.ancestors().find(|it| it.is_dir()).unwrap_or_else(|| Path::new("."));
-    check_direct_io(there).map_err(|it| format!("{it}; {}", it.remedy()))?;
-    let peers = Peers::new(1).map_err(|it| format!("{it}; {}", it.remedy()))?;
+    check_direct_io(there).map_err(|it| it.to_string())?;
+    let peers = Peers::new(1).map_err(|it| it.to_string())?;
     let setup = RingSetup::new(LaneId(0), &peers, Pool::new(POOL_BYTES));
-    let ring = RealRing::open(setup).map_err(|it| format!("{it}; {}", it.remedy()))?;
+    let ring = RealRing::open(setup).map_err(|it| it.to_string())?;
     let mut executor = Executor::new(Box::new(ring));
     let lane = executor.lane().clone();
     let path = there.join(NAME);

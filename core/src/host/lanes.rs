@@ -183,7 +183,7 @@ mod tests {
         });
         let running = match started {
             Ok(running) => running,
-            Err(refusal) => return println!("SKIPPED: {refusal}"),
+            Err(refusal) => return println!("SKIPPED lanes: {refusal}"),
         };
         assert!(!running.describe().is_empty());
         for lane in (0..lanes).map(LaneId) {
@@ -208,7 +208,7 @@ mod tests {
         };
         let running = match start_lanes(&setup, work) {
             Ok(running) => running,
-            Err(refusal) => return println!("SKIPPED: {refusal}"),
+            Err(refusal) => return println!("SKIPPED lanes: {refusal}"),
         };
         assert_eq!(running.join(), Err(LanesFailed { lanes: vec![LaneId(1)] }));
     }

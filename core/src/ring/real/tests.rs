@@ -33,7 +33,7 @@ impl Bench {
         match RealRing::open(change(RingSetup::new(LaneId(0), &peers, pool))) {
             Ok(ring) => Some(Self { ring, seen: BTreeMap::new() }),
             Err(refusal) => {
-                println!("SKIPPED: {refusal}");
+                println!("SKIPPED real-ring: {refusal}");
                 None
             }
         }
@@ -336,7 +336,7 @@ fn direct_writes_go_around_the_cache_in_whole_blocks() {
     let Some(mut bench) = Bench::new(1 << 20) else { return };
     let folder = Folder::new();
     if let Err(refusal) = check_direct_io(&folder.0) {
-        println!("SKIPPED: {refusal}");
+        println!("SKIPPED real-ring: {refusal}");
         return;
     }
     let (file, _) = bench.open(&folder.at("direct"), Access { direct: true, ..NEW });
@@ -508,7 +508,7 @@ fn lanes_and_threads_wake_each_other() {
             let setup = RingSetup::new(LaneId(lane), &peers, Pool::new(1 << 20));
             let mut ring = match RealRing::open(setup) {
                 Ok(ring) => ring,
-                Err(refusal) => return println!("SKIPPED: {refusal}"),
+                Err(refusal) => return println!("SKIPPED real-ring: {refusal}"),
             };
             ring.features.message_ring &= by_message;
             let mut completed = Vec::new();
@@ -540,7 +540,9 @@ fn a_wake_that_comes_before_the_ring_is_kept() {
     let peers = Peers::new(1).expect("descriptors are left");
     peers.remote(LaneId(0)).wake();
     let setup = RingSetup::new(LaneId(0), &peers, Pool::new(1 << 20));
-    let Ok(mut ring) = RealRing::open(setup) else { return println!("SKIPPED: no io_uring") };
+    let Ok(mut ring) = RealRing::open(setup) else {
+        return println!("SKIPPED real-ring: no io_uring");
+    };
     let mut completed = Vec::new();
     ring.turn(Wait::Until(None), &mut completed);
     assert_eq!(completed[0].ticket, Ticket::WOKEN);
