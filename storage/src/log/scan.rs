@@ -13,6 +13,9 @@ use crate::frame::BLOCK_BYTES;
 /// Bytes read from the file at once, unless a batch is larger.
 const STEP_BYTES: usize = 1 << 20;
 
+/// The first time: many look at one batch only.
+const FIRST_STEP_BYTES: usize = 64 << 10;
+
 /// The bytes of one segment.
 pub(super) struct Source<'a> {
     /// Holds the bytes below `in_file`; opened for direct reads.
@@ -54,7 +57,7 @@ pub(super) async fn scan(
 ) -> Result<(), ScanError> {
     let end = source.end();
     let mut position = from;
-    let mut step = STEP_BYTES;
+    let mut step = FIRST_STEP_BYTES;
     while position < end {
         let start = position - position % BLOCK_BYTES as u64;
         let wanted = ((position - start) as usize + step).min((end - start) as usize);

@@ -174,7 +174,7 @@ impl Store {
         partition.segments.get(after).map_or(partition.end(), |it| it.base)
     }
 
-    async fn first_timestamp(
+    pub(super) async fn first_timestamp(
         &self,
         shared: &Shared,
         base: Offset,

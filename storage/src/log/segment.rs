@@ -82,7 +82,8 @@ pub struct Segment {
     pub index: Option<IndexBuilder>,
     pub max_timestamp: i64,
     pub max_timestamp_offset: Offset,
-    /// Of the first batch; the segment's age counts from it.
+    /// Of the first batch; the segment's age counts from it. `None` where that batch came in an
+    /// earlier run, or has no time, until somebody looks.
     pub first_timestamp: Option<i64>,
     marks: VecDeque<Mark>,
     /// Where the first batch that has a mark begins.
@@ -203,8 +204,8 @@ impl Segment {
             });
             self.signpost_at = position;
         }
-        if self.first_timestamp.is_none() {
-            self.first_timestamp = Some(facts.max_timestamp);
+        if position == 0 {
+            self.first_timestamp = Some(facts.max_timestamp).filter(|it| 0 <= *it);
         }
         if self.max_timestamp < facts.max_timestamp {
             self.max_timestamp = facts.max_timestamp;
@@ -226,7 +227,7 @@ impl Segment {
         latest: Option<TimeEntry>,
     ) {
         self.set_signposts(signposts);
-        self.first_timestamp = first.or(self.first_timestamp);
+        self.first_timestamp = first.filter(|it| 0 <= *it).or(self.first_timestamp);
         if let Some(it) = latest.filter(|it| self.max_timestamp <= it.timestamp) {
             self.max_timestamp = it.timestamp;
             self.max_timestamp_offset = it.offset;

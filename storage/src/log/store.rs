@@ -298,6 +298,9 @@ impl Store {
             .append(self.0.lane.pool(), batch, &accepted, now_ms)
             .map_err(|_| AppendError::Overloaded)?;
         self.claim(claim);
+        if partition.open_segment().first_timestamp.is_none() {
+            self.ask_age(*of);
+        }
         let end = placed.end;
         let head = head_of(&partition, base, end, placed.segment, placed.position);
         let commit = match parts {

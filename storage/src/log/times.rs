@@ -1,6 +1,7 @@
 //! Finding offsets by time, and sizes.
 
 use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
+use corelane_core::ring::Errno;
 
 use super::scan::{Next, ScanError};
 use super::store::{ReadError, Shared, Store};
@@ -113,6 +114,43 @@ impl Store {
     #[must_use]
     pub fn bytes_of(&self, of: &TopicPartition) -> Option<u64> {
         self.partition(of).map(|it| it.borrow().bytes())
+    }
+
+    /// The open segment does not know how old it is: the upkeep finds out.
+    pub(super) fn ask_age(&self, of: TopicPartition) {
+        if self.0.keep.ageless.borrow_mut().insert(of) {
+            self.0.upkeep.notify();
+        }
+    }
+
+    /// Looks at the first batch of segments that go on since an earlier run: their age counts from
+    /// it. Where it has no time, or is damaged, the age counts from now.
+    pub(super) async fn learn_ages(&self) -> Result<(), Errno> {
+        loop {
+            let next = self.0.keep.ageless.borrow_mut().pop_first();
+            let Some(of) = next else { return Ok(()) };
+            let Some(shared) = self.partition(&of) else { continue };
+            let base = {
+                let partition = shared.borrow();
+                let open = partition.open_segment();
+                if open.first_timestamp.is_some() || open.is_empty() {
+                    continue;
+                }
+                open.base
+            };
+            let first = match self.first_timestamp(&shared, base).await {
+                Ok(first) => first.filter(|it| 0 <= *it),
+                // Readers find the damage, and say so.
+                Err(ScanError::Corrupt { .. }) => None,
+                Err(ScanError::Disk(errno)) => {
+                    self.0.keep.ageless.borrow_mut().insert(of);
+                    return Err(errno);
+                }
+            };
+            if let Some(segment) = shared.borrow_mut().segment_mut(base) {
+                segment.first_timestamp.get_or_insert(first.unwrap_or(self.0.lane.wall().0));
+            }
+        }
     }
 
     fn bases(&self, shared: &Shared) -> Vec<Offset> {

@@ -94,6 +94,8 @@ pub(super) struct Keep {
     /// Partitions whose open segment wants room for large appends.
     pub(super) rooms: RefCell<BTreeSet<TopicPartition>>,
     pub(super) room: Event,
+    /// Partitions whose open segment took a batch and does not know its age.
+    pub(super) ageless: RefCell<BTreeSet<TopicPartition>>,
     /// Somebody's turn to write to a segment is over.
     pub(super) wrote: Event,
     /// Bytes in segments that only journal entries tell of.
@@ -132,6 +134,7 @@ impl Keep {
             stopped: Cell::new(false),
             rooms: RefCell::default(),
             room: Event::new(lane),
+            ageless: RefCell::default(),
             wrote: Event::new(lane),
             untold_bytes: Cell::new(0),
             given_up: Cell::new(0),
@@ -302,6 +305,7 @@ impl Store {
                 return Err(errno);
             }
         }
+        self.learn_ages().await?;
         self.relieve_memory().await?;
         if round.is_multiple_of(EXPIRY_ROUNDS) {
             self.expire_producers().await;

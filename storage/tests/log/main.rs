@@ -1,5 +1,6 @@
 //! Stories of a lane's log on a simulated disk: stops, cuts, restarts.
 
+mod ages;
 mod crash;
 mod harness;
 mod lanes;
