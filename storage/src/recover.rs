@@ -121,6 +121,15 @@ impl Segment {
         self.pieces.splice(first..after.max(first), fresh);
     }
 
+    /// After a truncation the block that the log ends in is written again: its bytes are carried
+    /// then, and the file's do not count any more.
+    fn reopen(&mut self, piece: &Piece) {
+        if piece.position < self.stored && self.stored <= piece.end() {
+            self.stored = piece.position;
+            self.extents.retain(|it| it.position + it.bytes <= piece.position);
+        }
+    }
+
     /// Takes away the pieces from `position` on.
     fn cut_pieces(&mut self, position: u32) {
         self.pieces.retain(|it| it.position < position);
@@ -310,6 +319,9 @@ impl Recovered {
                 if let Some(it) = self.segments.iter_mut().find(|it| it.base == head.segment)
                     && (known || piece.end() <= it.length)
                 {
+                    if !known {
+                        it.reopen(&piece);
+                    }
                     it.place(piece);
                 }
             }
@@ -339,6 +351,8 @@ impl Recovered {
                     self.fail(Fault::Gap { origin, expected: end, found: head.end });
                 } else if last.base < head.end {
                     self.segments.push(Segment::empty(head.end));
+                    // After a truncation another may have had its name.
+                    self.dropped.retain(|it| *it != head.end);
                 }
             }
             Body::LogStart => {

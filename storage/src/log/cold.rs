@@ -76,6 +76,10 @@ impl Store {
             let segment = partition.segment(base).ok_or(ReadError::NotHere)?;
             (segment.flushed, segment.len(), segment.finished)
         };
+        if len <= position {
+            // The log was cut back since this was planned.
+            return Err(ReadError::NotHere);
+        }
         let wanted = wanted.min((len - start) as usize);
         let room = (wanted + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES);
         let mut buf = self.0.lane.pool().get(room).ok_or(ReadError::Overloaded)?;

@@ -31,7 +31,7 @@ use corelane_core::sync::Event;
 use super::mutant::{Mutant, Mutation};
 use super::small;
 use crate::frame::{
-    BLOCK_BYTES, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader, FramePlace, JournalId,
+    BLOCK_BYTES, Body, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader, FramePlace, JournalId,
 };
 
 /// Bytes of an ordinary frame at most. A larger entry gets a frame of its own.
@@ -74,7 +74,7 @@ pub enum JournalRefusal {
 }
 
 /// Called with what each commit reached.
-pub type OnDurable = Rc<dyn Fn(&[Reached])>;
+pub type OnDurable = Rc<dyn Fn(Commit, &[Reached])>;
 
 /// What a commit made durable for one partition.
 #[derive(Debug, Clone, Copy)]
@@ -336,6 +336,11 @@ impl Journal {
         let frame = state.open.as_mut().expect("entries are admitted before they are pushed");
         let buffer = frame.buf.spare_mut();
         frame.encoder.push(buffer, entry, known_crc).expect("its room was admitted");
+        if let Body::Truncate = entry.body {
+            // What is cut away in the same frame was never reached.
+            let cut = frame.reached.iter_mut().filter(|it| it.of == entry.head.of);
+            cut.for_each(|it| it.end = it.end.min(entry.head.end));
+        }
         match frame.reached.last_mut() {
             Some(last) if last.of == entry.head.of => last.end = entry.head.end,
             _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end }),
@@ -714,7 +719,7 @@ impl Journal {
         let unordered = self.0.config.broken == Some(Mutant::DurabilityOutOfOrder);
         while state.completed.first().is_some_and(|it| it.0 == durable + 1 || unordered) {
             let (sequence, reached) = state.completed.remove(0);
-            prefix.push(reached);
+            prefix.push((Commit(sequence), reached));
             durable = durable.max(sequence);
         }
         drop(state);
@@ -723,8 +728,8 @@ impl Journal {
         }
         self.0.durable.set(durable);
         if let Some(told) = told {
-            for reached in &prefix {
-                told(reached);
+            for (commit, reached) in &prefix {
+                told(*commit, reached);
             }
         }
         self.0.moved.notify();

@@ -23,5 +23,6 @@ pub mod small;
 pub mod store;
 pub mod tail;
 mod times;
+pub mod truncate;
 mod upkeep;
 mod walk;

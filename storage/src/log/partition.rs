@@ -3,13 +3,14 @@
 //! Invariants:
 //! - LOG-1: `log_start <= stable <= visible <= end`, and offsets are dense over all segments;
 //! - LOG-2: only the last segment is open;
-//! - LOG-3: `visible` never goes back while the partition lives here;
+//! - LOG-3: `visible` never goes back while the partition lives here, unless the log is cut back;
 //! - LOG-4: what is refused changes nothing.
 
 use corelane_core::buf::{Pool, Slice};
 use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use corelane_core::sync::Event;
 
+use super::journal::Commit;
 use super::segment::{BatchFacts, Segment};
 use super::tail::NoMemory;
 use crate::epochs::LeaderEpochs;
@@ -96,6 +97,12 @@ pub struct Partition {
     pub deleted: bool,
     /// Grows with every change that a checkpoint must tell.
     pub version: u64,
+    /// The log is about to be cut back: it takes nothing meanwhile.
+    pub cutting: bool,
+    /// How often it was cut back: what a reader planned before may be gone.
+    pub cuts: u64,
+    /// The commit of the last cut: what earlier ones reached says nothing any more.
+    cut_by: Commit,
     visible: Offset,
     end: Offset,
 }
@@ -120,6 +127,9 @@ impl Partition {
             has_dir: false,
             deleted: false,
             version: 0,
+            cutting: false,
+            cuts: 0,
+            cut_by: Commit(0),
             visible: Offset(0),
             end: Offset(0),
         }
@@ -250,6 +260,40 @@ impl Partition {
         }
     }
 
+    /// A commit is durable that reached `to`.
+    pub fn reached(&mut self, commit: Commit, to: Offset) {
+        if self.cut_by <= commit {
+            self.show(to);
+        }
+    }
+
+    /// Cuts the log back to `end`, within the segment that takes the place of the one with its
+    /// base; `producers` is what a replay up to there tells. Gives the segments that are gone.
+    pub fn cut_back(
+        &mut self,
+        end: Offset,
+        last: Segment,
+        producers: Producers,
+        commit: Commit,
+    ) -> Vec<Offset> {
+        assert!(self.log_start <= end && end <= self.end, "a cut goes back, within the log");
+        let kept = self.segments.partition_point(|it| it.base < last.base);
+        let gone = self.segments.drain(kept..).map(|it| it.base).filter(|it| *it != last.base);
+        let gone = gone.collect();
+        self.segments.push(last);
+        self.end = end;
+        self.visible = self.visible.min(end);
+        self.epochs.truncate_end(end);
+        self.producers = producers;
+        self.producers.on_high_watermark(self.visible);
+        self.cut_by = commit;
+        self.cuts += 1;
+        self.version += 1;
+        self.changed.notify();
+        self.check();
+        gone
+    }
+
     /// Moves the start of the log forward. Says whether it moved.
     pub fn start_at(&mut self, start: Offset) -> bool {
         assert!(start <= self.visible, "the start stays below the high watermark");
@@ -330,7 +374,7 @@ impl Partition {
 }
 
 /// An empty segment that collects its index.
-fn indexed_segment(of: TopicPartition, base: Offset) -> Segment {
+pub(super) fn indexed_segment(of: TopicPartition, base: Offset) -> Segment {
     let mut segment = Segment::new(base);
     segment.index_from_start(of);
     segment

@@ -89,6 +89,10 @@ impl Store {
                     }
                     let folder = self.partition_dir(&shared);
                     for base in bases {
+                        if shared.borrow().segment(base).is_some() {
+                            // After a truncation the name is used again.
+                            continue;
+                        }
                         for file in [SegmentFile::Log(base), SegmentFile::Index(base)] {
                             self.remove_file(&folder.join(file.name())).await?;
                         }

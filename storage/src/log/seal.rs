@@ -4,7 +4,7 @@
 //! a crash before that finds it unfinished, with its bytes in the journal.
 
 use corelane_core::buf::Buf;
-use corelane_core::ids::Offset;
+use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::ring::{Errno, Sync};
 
 use super::boot::Notice;
@@ -217,13 +217,7 @@ impl Store {
 
     async fn walk_segment(&self, shared: &Shared, base: Offset) -> Result<Walked, ScanError> {
         let of = shared.borrow().of;
-        let mut walked = Walked {
-            index: IndexBuilder::new(of, base, INTERVAL_BYTES),
-            signposts: Vec::new(),
-            first: None,
-            max_timestamp: -1,
-            end: base,
-        };
+        let mut walked = Walked::new(of, base);
         let mut wrong = None;
         self.scan_segment(shared, base, 0, |batch, position| {
             if !walked.follows(batch) {
@@ -242,8 +236,8 @@ impl Store {
 }
 
 /// What reading a segment through tells.
-struct Walked {
-    index: IndexBuilder,
+pub(super) struct Walked {
+    pub(super) index: IndexBuilder,
     signposts: Vec<Signpost>,
     first: Option<i64>,
     max_timestamp: i64,
@@ -251,14 +245,24 @@ struct Walked {
 }
 
 impl Walked {
+    pub(super) fn new(of: TopicPartition, base: Offset) -> Self {
+        Self {
+            index: IndexBuilder::new(of, base, INTERVAL_BYTES),
+            signposts: Vec::new(),
+            first: None,
+            max_timestamp: -1,
+            end: base,
+        }
+    }
+
     /// A batch's checksum does not cover its offset: it must continue the segment.
-    fn follows(&self, batch: &Batch<'_>) -> bool {
+    pub(super) fn follows(&self, batch: &Batch<'_>) -> bool {
         self.end <= batch.base_offset()
             && batch.base_offset() < batch.next_offset()
             && self.index.fits(batch.last_offset())
     }
 
-    fn take(&mut self, batch: &Batch<'_>, position: u64) {
+    pub(super) fn take(&mut self, batch: &Batch<'_>, position: u64) {
         let facts = BatchFacts {
             base: batch.base_offset(),
             end: batch.next_offset(),
@@ -284,7 +288,7 @@ impl Walked {
     }
 
     /// `keep` the index too, for a segment that goes on or is about to be sealed.
-    fn teach(&self, segment: &mut Segment, keep: bool) {
+    pub(super) fn teach(&self, segment: &mut Segment, keep: bool) {
         segment.learn(self.signposts.clone(), self.first, self.index.latest());
         // Batches may have come while the segment was read; then it is read again at the seal.
         if keep && u64::from(self.index.length()) == segment.len() {

@@ -173,12 +173,12 @@ impl Store {
             },
         }));
         let weak = Rc::downgrade(&store.0);
-        store.0.journal.on_durable(Rc::new(move |reached| {
+        store.0.journal.on_durable(Rc::new(move |commit, reached| {
             let Some(inner) = weak.upgrade() else { return };
             let partitions = inner.partitions.borrow();
             for it in reached {
                 if let Some(partition) = partitions.get(&it.of) {
-                    partition.borrow_mut().show(it.end);
+                    partition.borrow_mut().reached(commit, it.end);
                 }
             }
         }));
@@ -285,6 +285,9 @@ impl Store {
             self.0.upkeep.notify();
             return Err(AppendError::NoSpace);
         }
+        if partition.cutting {
+            return Err(AppendError::Overloaded);
+        }
         let parts = if roll { None } else { self.goes_straight(&partition, batch.len()) };
         let in_journal = parts.map_or(batch.len(), |_| Parts::journal_bytes_max());
         self.admit(2 * ENTRY_HEADER_BYTES + in_journal)?;
@@ -365,6 +368,17 @@ impl Store {
     /// When there is nothing to read there, or the disk does not give it back whole.
     pub async fn read(&self, of: &TopicPartition, want: &ReadWant) -> Result<ReadDone, ReadError> {
         let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        loop {
+            let cuts = shared.borrow().cuts;
+            let done = self.read_once(&shared, want).await;
+            // What was planned before the log was cut back may be gone.
+            if shared.borrow().cuts == cuts {
+                return done;
+            }
+        }
+    }
+
+    async fn read_once(&self, shared: &Shared, want: &ReadWant) -> Result<ReadDone, ReadError> {
         let (plan, limit) = {
             let partition = shared.borrow();
             let limit = limit_of(&partition, want.up_to);
@@ -376,9 +390,8 @@ impl Store {
             ReadPlan::Memory(slices) => slices,
             ReadPlan::Segment { base, from_position } => {
                 self.0.counts.cold_reads.add(1);
-                let from_position =
-                    self.cold_start(&shared, base, want.from, from_position).await?;
-                self.read_cold(&shared, base, from_position, limit, want).await?
+                let from_position = self.cold_start(shared, base, want.from, from_position).await?;
+                self.read_cold(shared, base, from_position, limit, want).await?
             }
         };
         let bytes = slices.iter().map(|it| it.len()).sum();

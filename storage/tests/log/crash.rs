@@ -7,48 +7,24 @@ use std::rc::Rc;
 
 use corelane_core::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use corelane_core::lane::{Importance, Lane, join_all};
+use corelane_core::metrics::Metrics;
 use corelane_core::ring::sim::{CrashPoint, Cut, Disk, Fault, Faults, World};
 use corelane_core::time::Nanos;
-use corelane_storage::batch::Batches;
 use corelane_storage::build::BatchBuilder;
 use corelane_storage::extent::ExtentRules;
 use corelane_storage::log::boot::{OpenError, RecoveredPartition, recover};
 use corelane_storage::log::mutant::{Mutant, Mutation};
 use corelane_storage::log::open::LogConfig;
 use corelane_storage::log::store::{AppendError, Store};
-use corelane_storage::producers::Producers;
+use corelane_storage::log::truncate::TruncateError;
 
-use crate::harness::{append, batch, partition, read_all, rules, run, start};
-
-/// What was promised to somebody, in order.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Promise {
-    Created,
-    End(Offset),
-    Start(Offset),
-    Deleted,
-}
-
-/// What the workload did, whether or not it was promised.
-#[derive(Default)]
-pub(crate) struct Attempts {
-    /// Batches by base offset, as the log took them.
-    batches: BTreeMap<i64, Vec<u8>>,
-    start: i64,
-    deleted: bool,
-}
-
-#[derive(Default)]
-pub(crate) struct Model {
-    promises: Vec<(TopicPartition, Promise)>,
-    attempts: BTreeMap<TopicPartition, Attempts>,
-}
-
-pub(crate) type Shared = Rc<RefCell<Model>>;
+use crate::harness::{append, batch, partition, read_all, rules, run, start, start_counting};
+use crate::model::{Deed, Promise, Shared, attempt, compare, promise};
 
 pub(crate) struct Recorded {
     pub(crate) model: Shared,
     pub(crate) points: Vec<CrashPoint>,
+    pub(crate) seen: Seen,
 }
 
 /// How large appends go.
@@ -60,13 +36,13 @@ pub(crate) enum Large {
 
 pub(crate) fn config(broken: Mutation, large: Large) -> LogConfig {
     let mut config =
-        LogConfig { slot_bytes: 128 * 1024, slots_max: 12, broken, ..LogConfig::new("/data") };
+        LogConfig { slot_bytes: 128 * 1024, slots_max: 16, broken, ..LogConfig::new("/data") };
     config.upkeep.extents = match large {
         Large::ThroughTheJournal => ExtentRules::never(),
         Large::StraightToSegments => ExtentRules {
             bytes_min: 10_000,
-            room_bytes_min: 64 * 1024,
-            room_bytes_max: 256 * 1024,
+            room_bytes_min: 512 * 1024,
+            room_bytes_max: 1024 * 1024,
             untold_bytes_max: 400_000,
             ..ExtentRules::default()
         },
@@ -88,17 +64,10 @@ impl Dice {
     }
 }
 
-fn promise(model: &Shared, of: TopicPartition, it: Promise) {
-    model.borrow_mut().promises.push((of, it));
-}
-
-fn attempt(model: &Shared, of: TopicPartition, with: impl FnOnce(&mut Attempts)) {
-    with(model.borrow_mut().attempts.get_mut(&of).expect("created before"));
-}
-
 async fn create(store: &Store, model: &Shared, of: TopicPartition, name: &str) -> Option<()> {
     model.borrow_mut().attempts.entry(of).or_default();
-    let commit = store.create(of, name, rules(90_000)).ok()?;
+    let segment_bytes = if of.topic.0[0].is_multiple_of(2) { 90_000 } else { 1_000_000 };
+    let commit = store.create(of, name, rules(segment_bytes)).ok()?;
     store.durable(commit).await.ok()?;
     promise(model, of, Promise::Created);
     Some(())
@@ -106,9 +75,22 @@ async fn create(store: &Store, model: &Shared, of: TopicPartition, name: &str) -
 
 /// One writer: its own partitions, one of them deleted and created again now and then. Ends early
 /// when the directory is fenced.
-async fn writer(store: Store, model: Shared, number: u64, steps: u64, seed: u64) -> Option<()> {
+async fn writer(
+    store: Store,
+    model: Shared,
+    number: u64,
+    scenario: Scenario,
+    seen: Rc<Cell<Seen>>,
+) -> Option<()> {
+    let Scenario { seed, steps, .. } = scenario;
+    let saw = |change: fn(&mut Seen)| {
+        let mut it = seen.get();
+        change(&mut it);
+        seen.set(it);
+    };
     let mut dice = Dice(seed.wrapping_mul(31).wrapping_add(number));
-    let mut sequences: BTreeMap<TopicPartition, i32> = BTreeMap::new();
+    // The first offset and sequence of each batch, and the next sequence.
+    let mut sequences: BTreeMap<TopicPartition, (Vec<(Offset, i32)>, i32)> = BTreeMap::new();
     let name = |index: u64| format!("topic{number}x{index}");
     let mut mine: Vec<TopicPartition> = Vec::new();
     for index in 0..3 {
@@ -117,11 +99,16 @@ async fn writer(store: Store, model: Shared, number: u64, steps: u64, seed: u64)
         mine.push(of);
     }
     for step in 0..steps {
+        if dice.roll(4) == 0 {
+            // What is done in the background has its time, or it would never be cut.
+            store.lane().sleep(Nanos::millis(15)).await;
+        }
         let place = dice.roll(3) as usize;
         let of = mine[place];
         match dice.roll(60) {
             0 => {
                 attempt(&model, of, |it| it.deleted = true);
+                saw(|it| it.deletions += 1);
                 let commit = store.delete(&of).ok()?;
                 let fresh = partition((100 + number * 30 + step % 30) as u8, step as i32 / 30);
                 // Under the old name, while the old folder may still be there.
@@ -148,9 +135,38 @@ async fn writer(store: Store, model: Shared, number: u64, steps: u64, seed: u64)
                     }
                 });
             }
+            2 => {
+                let (end, visible) = {
+                    let shared = store.partition(&of)?;
+                    let partition = shared.borrow();
+                    (partition.end(), partition.visible())
+                };
+                let to = Offset(end.0 - dice.roll(4) as i64).max(Offset(visible.0 / 2));
+                let cut = store.truncate_to(&of, to).await;
+                let (end, commit) = match cut {
+                    Ok(it) => it,
+                    Err(TruncateError::OutOfRange(_)) => continue,
+                    Err(_) => return None,
+                };
+                let deeds = attempt(&model, of, |it| {
+                    it.deeds.push(Deed::Cut { end: end.0 });
+                    it.deeds.len()
+                });
+                saw(|it| it.cuts += 1);
+                let (written, next) = sequences.entry(of).or_default();
+                while let Some((_, sequence)) = written.pop_if(|it| end <= it.0) {
+                    *next = sequence;
+                }
+                let (waits, model) = (store.clone(), Rc::clone(&model));
+                store.lane().spawn("promise", Importance::Serving, async move {
+                    if waits.durable(commit).await.is_ok() {
+                        promise(&model, of, Promise::Deeds(deeds));
+                    }
+                });
+            }
             _ => {
-                let sequence = sequences.entry(of).or_default();
-                let bytes = [40, 300, 3000, 12_000, 40_000][dice.roll(5) as usize];
+                let (written, sequence) = sequences.entry(of).or_default();
+                let bytes = [40, 300, 3000, 12_000, 40_000, 60_000][dice.roll(6) as usize];
                 let mut builder = BatchBuilder::new();
                 let records = 1 + dice.roll(3) as i32;
                 for at in 0..records {
@@ -162,17 +178,25 @@ async fn writer(store: Store, model: Shared, number: u64, steps: u64, seed: u64)
                 let mut bytes = builder.build();
                 match store.append(&of, &mut bytes, false) {
                     Ok(it) => {
+                        written.push((it.base, *sequence));
                         *sequence += records;
-                        attempt(&model, of, |of| drop(of.batches.insert(it.base.0, bytes)));
+                        let deeds = attempt(&model, of, |of| {
+                            of.deeds.push(Deed::Append { base: it.base.0, bytes });
+                            of.deeds.len()
+                        });
                         let (waits, model) = (store.clone(), Rc::clone(&model));
                         store.lane().spawn("promise", Importance::Serving, async move {
                             if waits.durable(it.commit).await.is_ok() {
-                                promise(&model, of, Promise::End(it.end));
+                                promise(&model, of, Promise::Deeds(deeds));
                             }
                         });
                         if dice.roll(3) == 0 {
                             store.durable(it.commit).await.ok()?;
                         }
+                    }
+                    Err(AppendError::NoSpace) => {
+                        saw(|it| it.refused_for_space += 1);
+                        store.lane().sleep(Nanos::millis(100)).await;
                     }
                     Err(AppendError::Overloaded) => {
                         store.lane().sleep(Nanos::micros(300)).await;
@@ -185,29 +209,49 @@ async fn writer(store: Store, model: Shared, number: u64, steps: u64, seed: u64)
     Some(())
 }
 
+/// What is done under which conditions.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    /// Steps of each writer in each of two runs.
+    pub(crate) steps: u64,
+    pub(crate) broken: Mutation,
+    pub(crate) large: Large,
+    /// A fault after so many promises.
+    pub(crate) fault: Option<(Fault, u64)>,
+    pub(crate) disk_bytes: Option<u64>,
+    /// Files of the journal: with few the upkeep is always busy, with many it has time for others.
+    pub(crate) slots_max: usize,
+}
+
+impl Scenario {
+    pub(crate) fn new(seed: u64, steps: u64) -> Self {
+        let large = Large::StraightToSegments;
+        Self { seed, steps, broken: None, large, fault: None, disk_bytes: None, slots_max: 16 }
+    }
+}
+
 /// Runs the workload, recording every boundary.
-pub(crate) fn record(
-    seed: u64,
-    steps: u64,
-    broken: Mutation,
-    large: Large,
-    fault: Option<(Fault, u64)>,
-) -> Recorded {
-    let mut world = World::new(seed, Faults::none());
-    let node = world.node(1);
+pub(crate) fn record(scenario: Scenario) -> Recorded {
+    let mut world = World::new(scenario.seed, Faults::none());
+    let node = match scenario.disk_bytes {
+        Some(bytes) => world.node_with_disk(1, Disk::new().with_capacity(bytes)),
+        None => world.node(1),
+    };
     let model = Shared::default();
     let promised = Rc::clone(&model);
     world.record_crash_points(node, move || promised.borrow().promises.len() as u64);
     let done = Rc::new(Cell::new(false));
-    let (over, work) = (Rc::clone(&done), Rc::clone(&model));
+    let seen = Rc::new(Cell::new(Seen::default()));
+    let (over, work, counts) = (Rc::clone(&done), Rc::clone(&model), Rc::clone(&seen));
     world.start(node, move |lane| {
-        let (over, model) = (Rc::clone(&over), Rc::clone(&work));
+        let (over, model, counts) = (Rc::clone(&over), Rc::clone(&work), Rc::clone(&counts));
         async move {
-            workload(&lane, &model, steps, seed, &config(broken, large)).await;
+            workload(&lane, &model, scenario, &counts).await;
             over.set(true);
         }
     });
-    if let Some((fault, after)) = fault {
+    if let Some((fault, after)) = scenario.fault {
         let model = Rc::clone(&model);
         let reached = move || after as usize <= model.borrow().promises.len();
         assert!(world.run_to(Nanos::secs(100), reached), "the fault has its time");
@@ -216,22 +260,71 @@ pub(crate) fn record(
     assert!(world.run_to(Nanos::secs(1000), || done.get()), "the workload ends");
     let points = world.take_crash_points(node);
     drop(world);
-    Recorded { model, points }
+    Recorded { model, points, seen: seen.get() }
 }
 
-async fn workload(lane: &Lane, model: &Shared, steps: u64, seed: u64, config: &LogConfig) {
+/// What happened in a workload, so that none goes empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    extents: u64,
+    segments_sealed: u64,
+    carried_bytes: u64,
+    files_retired: u64,
+    refused_for_space: u64,
+    cuts: u64,
+    deletions: u64,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.extents += other.extents;
+        self.segments_sealed += other.segments_sealed;
+        self.carried_bytes += other.carried_bytes;
+        self.files_retired += other.files_retired;
+        self.refused_for_space += other.refused_for_space;
+        self.cuts += other.cuts;
+        self.deletions += other.deletions;
+    }
+
+    fn all(&self) -> bool {
+        let Self { extents, segments_sealed, carried_bytes, files_retired, .. } = *self;
+        let counts = [extents, segments_sealed, carried_bytes, files_retired];
+        let deeds = [self.refused_for_space, self.cuts, self.deletions];
+        counts.iter().chain(&deeds).all(|it| 0 < *it)
+    }
+}
+
+async fn workload(lane: &Lane, model: &Shared, scenario: Scenario, counts: &Cell<Seen>) {
+    let mut config = config(scenario.broken, scenario.large);
+    config.slots_max = scenario.slots_max;
     // Twice: the second run begins with what the first left.
     for part in 0..2 {
-        let Ok((store, found)) = start(lane, config).await else { return };
+        let metrics = Metrics::default();
+        let Ok((store, found)) = start_counting(lane, &config, &metrics).await else { return };
+        let seen = Rc::new(Cell::new(Seen::default()));
         let writers = (0..WRITERS).map(|it| {
             let number = part * WRITERS + it;
-            writer(store.clone(), Rc::clone(model), number, steps, seed)
+            let seen = Rc::clone(&seen);
+            writer(store.clone(), Rc::clone(model), number, scenario, seen)
         });
         join_all(writers).await;
-        if store.journal().failed().is_some() {
+        let failed = store.journal().failed().is_some();
+        if !failed {
+            store.close().await.ok();
+        }
+        let count = |name: &'static str| metrics.counter(name).get();
+        let mut all = counts.get();
+        all.add(Seen {
+            extents: count("log.extents"),
+            segments_sealed: count("log.segments_sealed"),
+            carried_bytes: count("log.carried_bytes"),
+            files_retired: count("journal.files_retired"),
+            ..seen.get()
+        });
+        counts.set(all);
+        if failed {
             return;
         }
-        store.close().await.ok();
         drop((store, found));
         lane.sleep(Nanos::secs(2)).await;
     }
@@ -251,105 +344,6 @@ pub(crate) fn recovered(
         put.borrow_mut().replace(found.map(|it| it.partitions));
     });
     result.take().expect("it ended")
-}
-
-/// Compares what was found with what was promised and attempted. The first difference, if any.
-pub(crate) fn compare(
-    model: &Model,
-    promised: u64,
-    disk: &Disk,
-    found: &[RecoveredPartition],
-) -> Result<(), String> {
-    let mut required: BTreeMap<TopicPartition, (Offset, Offset, bool, bool)> = BTreeMap::new();
-    for (of, it) in &model.promises[..promised as usize] {
-        let entry = required.entry(*of).or_default();
-        match it {
-            Promise::Created => entry.2 = true,
-            Promise::End(end) => entry.0 = entry.0.max(*end),
-            Promise::Start(start) => entry.1 = entry.1.max(*start),
-            Promise::Deleted => entry.3 = true,
-        }
-    }
-    let mut seen = BTreeMap::new();
-    for it in found.iter().filter(|it| !it.deleted) {
-        seen.insert(it.of, it);
-    }
-    for (of, attempts) in &model.attempts {
-        let (end, start, created, deleted) = required.get(of).copied().unwrap_or_default();
-        let Some(it) = seen.remove(of) else {
-            if created && !attempts.deleted {
-                return Err(format!("{of} is lost"));
-            }
-            continue;
-        };
-        if deleted {
-            return Err(format!("{of} is back"));
-        }
-        if it.end < end {
-            return Err(format!("{of} ends at {} instead of {end}", it.end));
-        }
-        if it.log_start < start || attempts.start.max(0) < it.log_start.0 {
-            return Err(format!("{of} starts at {} instead of {start}", it.log_start));
-        }
-        compare_bytes(it, attempts, disk)?;
-    }
-    match seen.first_key_value() {
-        Some((of, _)) => Err(format!("{of} was invented")),
-        None => Ok(()),
-    }
-}
-
-fn compare_bytes(it: &RecoveredPartition, attempts: &Attempts, disk: &Disk) -> Result<(), String> {
-    let of = it.of;
-    let mut at = it.segments[0].base;
-    if it.log_start < at {
-        return Err(format!("{of} starts at {} but its first segment at {at}", it.log_start));
-    }
-    for segment in &it.segments {
-        if segment.base != at {
-            return Err(format!("{of} has a segment at {} instead of {at}", segment.base));
-        }
-        let path = format!("/data/{}-{}/{:020}.log", it.name, of.partition, segment.base.0);
-        let mut bytes = Vec::new();
-        if 0 < segment.stored && it.log_start <= at {
-            bytes = disk.content(&path).ok_or_else(|| format!("{path} is lost"))?;
-            if (bytes.len() as u64) < segment.stored {
-                return Err(format!("{path} has {} bytes", bytes.len()));
-            }
-            bytes.truncate(segment.stored as usize);
-        } else if 0 < segment.stored {
-            // It may be on its way out.
-            at = next_segment(it, segment.base);
-            continue;
-        }
-        bytes.extend_from_slice(&segment.tail);
-        for batch in Batches::new(&bytes) {
-            let batch = batch.map_err(|error| format!("{of} at {at}: {error:?}"))?;
-            if attempts.batches.get(&at.0).map(Vec::as_slice) != Some(batch.bytes()) {
-                return Err(format!("{of} has other bytes at {at}"));
-            }
-            at = batch.next_offset();
-        }
-    }
-    if at != it.end {
-        return Err(format!("{of} ends at {} but its bytes at {at}", it.end));
-    }
-    let mut producers = Producers::default();
-    for bytes in attempts.batches.range(..it.end.0).map(|it| it.1) {
-        let (batch, _) = corelane_storage::batch::Batch::split(bytes).expect("as it was taken");
-        producers.replay(&batch, 0);
-    }
-    let (ours, theirs): (Vec<_>, Vec<_>) =
-        (producers.describe().collect(), it.producers.describe().collect());
-    if ours != theirs {
-        return Err(format!("{of} knows producers {theirs:?} instead of {ours:?}"));
-    }
-    Ok(())
-}
-
-fn next_segment(it: &RecoveredPartition, base: Offset) -> Offset {
-    let next = it.segments.iter().find(|segment| base < segment.base);
-    next.map_or(it.end, |segment| segment.base)
 }
 
 const ALL_CUTS: [Cut; 3] = [Cut::KeepAll, Cut::KeepNone, Cut::Random];
@@ -379,22 +373,42 @@ pub(crate) fn cut_everywhere(
     (recoveries, None)
 }
 
+/// Recoveries of one run of the tests: `CORELANE_RECOVERIES`, or few.
+fn recoveries_wanted() -> usize {
+    let wanted = std::env::var("CORELANE_RECOVERIES");
+    wanted.map_or(200, |it| it.parse().expect("CORELANE_RECOVERIES is a number"))
+}
+
+/// The workloads: with a small journal, with a large one, on a disk too small for all of it.
+const WORLDS: [(usize, Option<u64>); 3] = [(16, None), (40, None), (16, Some(6_000_000))];
+
 #[test]
 fn whatever_power_leaves_nothing_durable_is_lost_and_nothing_invented() {
-    let mut recoveries = 0;
-    for seed in 1..=2 {
-        let recorded = record(seed, 40, None, Large::StraightToSegments, None);
-        let stride = (recorded.points.len() / 200).max(1);
-        let (count, wrong) = cut_everywhere(&recorded, stride, &ALL_CUTS, None);
-        assert_eq!(wrong, None, "seed {seed}");
-        recoveries += count;
+    let wanted = recoveries_wanted();
+    let (mut recoveries, mut boundaries, mut seen) = (0, 0, Seen::default());
+    let mut seed = 0;
+    while recoveries < wanted {
+        for (slots_max, disk_bytes) in WORLDS {
+            seed += 1;
+            let scenario = Scenario { slots_max, disk_bytes, ..Scenario::new(seed, 50) };
+            let recorded = record(scenario);
+            // Every boundary, when there is time for all of them.
+            let share = wanted.div_ceil(WORLDS.len() * ALL_CUTS.len() * 2);
+            let stride = (recorded.points.len() / share).max(1);
+            let (count, wrong) = cut_everywhere(&recorded, stride, &ALL_CUTS, None);
+            assert_eq!(wrong, None, "seed {seed}");
+            recoveries += count;
+            boundaries += recorded.points.len();
+            seen.add(recorded.seen);
+        }
     }
-    assert!(1_000 <= recoveries, "only {recoveries}");
+    println!("{recoveries} recoveries at {boundaries} boundaries of {seed} workloads: {seen:?}");
+    assert!(wanted <= recoveries && seen.all(), "only {recoveries} recoveries, {seen:?}");
 }
 
 #[test]
 fn a_start_on_what_was_left_goes_on_and_starts_again() {
-    let recorded = record(11, 30, None, Large::StraightToSegments, None);
+    let recorded = record(Scenario::new(11, 30));
     let model = recorded.model.borrow();
     let stride = recorded.points.len() / 40;
     for (number, point) in recorded.points.iter().enumerate().step_by(stride.max(1)) {
@@ -425,8 +439,11 @@ fn a_start_on_what_was_left_goes_on_and_starts_again() {
 /// A fault of the disk in the middle: the log may end there, but keeps what it promised.
 pub(crate) fn with_a_failed_write(broken: Mutation) -> Option<String> {
     for seed in 20..26 {
-        let recorded =
-            record(seed, 25, broken, Large::StraightToSegments, Some((Fault::WriteError, 60)));
+        let recorded = record(Scenario {
+            broken,
+            fault: Some((Fault::WriteError, 60)),
+            ..Scenario::new(seed, 25)
+        });
         if let (_, Some(wrong)) = cut_everywhere(&recorded, 12, &ALL_CUTS, None) {
             return Some(wrong);
         }
@@ -465,7 +482,7 @@ pub(crate) fn cut_at_promises(recorded: &Recorded, broken: Mutation) -> (usize, 
 /// Whether some promise of some workload is not kept when power fails right after it.
 pub(crate) fn breaks_a_promise(mutant: Mutant) -> bool {
     (40..46).any(|seed| {
-        let recorded = record(seed, 20, Some(mutant), Large::StraightToSegments, None);
+        let recorded = record(Scenario { broken: Some(mutant), ..Scenario::new(seed, 20) });
         cut_at_promises(&recorded, Some(mutant)).1.is_some()
     })
 }
@@ -473,7 +490,8 @@ pub(crate) fn breaks_a_promise(mutant: Mutant) -> bool {
 /// Whether a torn commit of some workload is taken for a whole one.
 pub(crate) fn believes_what_is_torn(mutant: Mutant) -> bool {
     (40..46).any(|seed| {
-        let recorded = record(seed, 20, None, Large::ThroughTheJournal, None);
+        let recorded =
+            record(Scenario { large: Large::ThroughTheJournal, ..Scenario::new(seed, 20) });
         let stride = (recorded.points.len() / 400).max(1);
         cut_everywhere(&recorded, stride, &[Cut::Random], Some(mutant)).1.is_some()
     })

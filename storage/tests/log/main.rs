@@ -4,5 +4,7 @@ mod ages;
 mod crash;
 mod harness;
 mod lanes;
+mod model;
 mod mutants;
 mod restart;
+mod truncate;
