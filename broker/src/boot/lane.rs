@@ -100,7 +100,7 @@ pub async fn run(lane: Lane, boot: Boot) {
     let (never, closing) = (closed.seen(), closed.clone());
     let share = Share {
         lane: lane.clone(),
-        crowd: Crowd::new(&lane, limits_of(&config), receive_bytes_of(&config, &lane)),
+        crowd: crowd_of(&config, &lane),
         gate,
         link: link.clone(),
         mail: Some(ports.mail),
@@ -297,6 +297,12 @@ fn limits_of(config: &Config) -> ConnLimits {
         send_stall: millis(&keys::SEND_STALL_MS),
         idle: millis(&keys::CONNECTIONS_MAX_IDLE_MS),
     }
+}
+
+fn crowd_of(config: &Config, lane: &Lane) -> Crowd {
+    let send_bytes = usize::try_from(config.settings.number(&keys::LANE_SEND_BYTES));
+    let send_bytes = send_bytes.unwrap_or(usize::MAX);
+    Crowd::new(lane, limits_of(config), receive_bytes_of(config, lane), send_bytes)
 }
 
 fn receive_bytes_of(config: &Config, lane: &Lane) -> usize {

@@ -104,6 +104,11 @@ rows! {
         .check(Check::AtLeast(1 << 20))
         .doc("Bytes of answers waiting for one connection, or asked for by it. At the limit its reading \
               pauses.");
+    LANE_SEND_BYTES = Row::new("corelane.send.bytes", Long, "67108864")
+        .check(Check::AtLeast(1 << 20))
+        .doc("Memory of answers that wait on one lane, for all its connections. Beyond it a connection \
+              is served one request at a time, each once the answer before it was taken; and one that \
+              has not taken everything within corelane.send.stall.ms is disconnected.");
 
     AUTO_CREATE_TOPICS = Row::new("auto.create.topics.enable", Boolean, "true")
         .doc("Create a topic when a client that allows it asks for one that is not there.");

@@ -305,6 +305,18 @@ impl Slice {
         Self { block: self.block.clone(), start: self.start + start, end: self.start + end }
     }
 
+    /// Memory of the whole block.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.block.block().bytes()
+    }
+
+    /// Whether nobody else holds the block.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(self.block.block()) == 1
+    }
+
     /// Where this range starts within its block; direct writes need it aligned.
     #[must_use]
     pub fn offset_in_block(&self) -> usize {

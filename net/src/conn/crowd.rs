@@ -9,6 +9,7 @@ use corelane_core::sync::{Event, Giver, Taker, once};
 
 use super::ConnLimits;
 use super::budget::Budget;
+use super::outbound::Outbound;
 
 /// The connections of a lane.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ struct Inner {
     lane: Lane,
     limits: ConnLimits,
     budget: Budget,
+    outbound: Outbound,
     /// One for each connection. Giving tells it to end.
     members: RefCell<BTreeMap<u64, Option<Giver<()>>>>,
     entered: Cell<u64>,
@@ -26,13 +28,20 @@ struct Inner {
 }
 
 impl Crowd {
-    /// `receive_bytes_max` is what all requests may take that are here and not answered.
+    /// `receive_bytes_max` is what all requests may take that are here and not answered,
+    /// `send_bytes_max` what all answers may take that have not left.
     #[must_use]
-    pub fn new(lane: &Lane, limits: ConnLimits, receive_bytes_max: usize) -> Self {
+    pub fn new(
+        lane: &Lane,
+        limits: ConnLimits,
+        receive_bytes_max: usize,
+        send_bytes_max: usize,
+    ) -> Self {
         Self(Rc::new(Inner {
             lane: lane.clone(),
             limits,
             budget: Budget::new(lane, receive_bytes_max),
+            outbound: Outbound::new(send_bytes_max),
             members: RefCell::default(),
             entered: Cell::new(0),
             stopping: Cell::new(false),
@@ -53,6 +62,11 @@ impl Crowd {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.0.budget
+    }
+
+    #[must_use]
+    pub fn outbound(&self) -> &Outbound {
+        &self.0.outbound
     }
 
     /// Connections open now.
@@ -104,6 +118,12 @@ pub(super) struct Membership {
     number: u64,
     /// Ready when the connection is to end.
     pub(super) stop: Taker<()>,
+}
+
+impl Membership {
+    pub(super) fn outbound(&self) -> &Outbound {
+        self.crowd.outbound()
+    }
 }
 
 impl Drop for Membership {

@@ -18,6 +18,7 @@ use corelane_core::time::Nanos;
 use super::budget::Reservation;
 use super::crowd::{Crowd, Membership};
 use super::inbox::{Inbox, Standing};
+use super::outbound::{Unsent, memory_of};
 use super::{ConnLimits, Peer, Reply, Service, Serving};
 use crate::frame::FrameError;
 
@@ -104,7 +105,8 @@ struct Open {
 
 enum Progress {
     Serving(Serving),
-    Ready(Reply),
+    /// With the memory of an answer, as it was counted.
+    Ready(Reply, usize),
 }
 
 struct Connection<S> {
@@ -126,7 +128,11 @@ struct Connection<S> {
     /// The foretold answers of requests being served.
     promised_bytes: usize,
     /// Answers that have not left.
-    unsent_bytes: usize,
+    unsent: Unsent,
+    /// The part of their memory that was gathered to be sent.
+    leaving_bytes: usize,
+    /// Since when something is always unsent.
+    unsent_since: Nanos,
     /// What was gathered to be sent and has not left; empty while it is on its way.
     parts: Parts,
     sending: Option<Pending>,
@@ -159,7 +165,9 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         open: VecDeque::new(),
         frame_bytes: 0,
         promised_bytes: 0,
-        unsent_bytes: 0,
+        unsent: crowd.outbound().unsent(),
+        leaving_bytes: 0,
+        unsent_since: now,
         parts: Parts::from(Vec::new()),
         sending: None,
         frame_began: now,
@@ -264,6 +272,9 @@ impl<S: Service> Connection<S> {
                 Ok(sent) => moved |= sent,
                 Err(errno) => return Poll::Ready(Ended::Send(errno)),
             }
+            if moved && self.reads_too_slowly() {
+                return Poll::Ready(Ended::Unread);
+            }
             if matches!(self.reading, Reading::Paused) && self.may_read() {
                 self.frame_began = self.frame_began + (self.lane.now() - self.paused_at);
                 self.resume();
@@ -326,11 +337,18 @@ impl<S: Service> Connection<S> {
             && self.waiting.is_none()
             && self.open.len() < self.limits.in_flight_max
             && self.answer_bytes() < self.limits.pending_bytes_max
+            && !self.must_be_read_first()
+    }
+
+    /// Whether what waits here has to leave before anything else is done, because the lane holds too much
+    /// of that kind.
+    fn must_be_read_first(&self) -> bool {
+        0 < self.unsent.bytes() && self.membership.outbound().is_spent()
     }
 
     /// Answers that wait to leave or may still come.
     fn answer_bytes(&self) -> usize {
-        self.unsent_bytes + self.promised_bytes
+        self.unsent.bytes() + self.promised_bytes
     }
 
     /// Keeps the reservation at what is really here.
@@ -495,10 +513,12 @@ impl<S: Service> Connection<S> {
                 }
             }
             let room = self.open.len() < self.limits.in_flight_max;
+            let spent = self.membership.outbound().is_spent();
             let Some((frame, answer_bytes)) = self.waiting.take_if(|(_, answer_bytes)| {
-                let nothing_else = self.open.is_empty() && self.unsent_bytes == 0;
-                let answers = self.unsent_bytes + self.promised_bytes + *answer_bytes;
-                room && (nothing_else || answers <= self.limits.pending_bytes_max)
+                let nothing_else = self.open.is_empty() && self.unsent.bytes() == 0;
+                let answers = self.unsent.bytes() + self.promised_bytes + *answer_bytes;
+                let all_fit = !spent && answers <= self.limits.pending_bytes_max;
+                room && (nothing_else || all_fit)
             }) else {
                 break;
             };
@@ -527,7 +547,10 @@ impl<S: Service> Connection<S> {
     fn poll_requests(&mut self, context: &mut Context<'_>) {
         let mut refused = None;
         for (place, it) in self.open.iter_mut().enumerate() {
-            if 0 < place && self.limits.pending_bytes_max <= self.unsent_bytes {
+            let unsent = self.unsent.bytes();
+            let enough = self.limits.pending_bytes_max <= unsent
+                || 0 < unsent && self.membership.outbound().is_spent();
+            if 0 < place && enough {
                 break;
             }
             let Progress::Serving(serving) = &mut it.progress else { continue };
@@ -535,7 +558,7 @@ impl<S: Service> Connection<S> {
             let is_first = !std::mem::replace(&mut it.begun, true);
             let is_over =
                 (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
-            let Poll::Ready(reply) = polled else {
+            let Poll::Ready(mut reply) = polled else {
                 if is_over {
                     break;
                 }
@@ -543,11 +566,18 @@ impl<S: Service> Connection<S> {
             };
             self.frame_bytes -= it.frame_bytes;
             self.promised_bytes -= it.answer_bytes;
-            if let Reply::Answer(parts) = &reply {
-                self.unsent_bytes += parts.iter().map(Slice::len).sum::<usize>();
+            let mut memory = 0;
+            if let Reply::Answer(parts) = &mut reply {
+                if self.unsent.bytes() == 0 {
+                    self.unsent_since = self.lane.now();
+                } else {
+                    self.unsent.pack(self.lane.pool(), parts);
+                }
+                memory = memory_of(parts);
+                self.unsent.add(memory);
             }
             let is_close = matches!(reply, Reply::Close(_));
-            it.progress = Progress::Ready(reply);
+            it.progress = Progress::Ready(reply, memory);
             if is_close {
                 refused = Some(place);
             }
@@ -569,12 +599,10 @@ impl<S: Service> Connection<S> {
                     self.frame_bytes -= it.frame_bytes;
                     self.promised_bytes -= it.answer_bytes;
                 }
-                Progress::Ready(Reply::Answer(parts)) => {
-                    self.unsent_bytes -= parts.iter().map(Slice::len).sum::<usize>();
-                }
-                Progress::Ready(Reply::Silent | Reply::Close(_)) => {}
+                Progress::Ready(_, memory) => self.unsent.subtract(memory),
             }
         }
+        self.unsent.settle();
         self.reading = Reading::Ended;
         self.forget_unstarted();
     }
@@ -621,9 +649,20 @@ impl<S: Service> Connection<S> {
 
     /// So many bytes have left.
     fn left(&mut self, bytes: usize) {
-        self.unsent_bytes -= bytes;
         self.quiet_since = self.lane.now();
         self.parts.skip(bytes);
+        let rest = if self.parts.is_empty() { 0 } else { memory_of(&self.parts) };
+        if rest < self.leaving_bytes {
+            self.unsent.subtract(self.leaving_bytes - rest);
+            self.leaving_bytes = rest;
+        }
+        self.unsent.settle();
+    }
+
+    /// Whether the peer takes what it asked for so slowly that others need the memory more.
+    fn reads_too_slowly(&self) -> bool {
+        let since = self.unsent_since + self.limits.send_stall;
+        self.must_be_read_first() && since <= self.lane.now()
     }
 
     /// Takes answers whose turn it is. Says whether there were any.
@@ -638,15 +677,16 @@ impl<S: Service> Connection<S> {
                     self.open.push_front(first);
                     break;
                 }
-                Progress::Ready(Reply::Answer(parts)) => {
+                Progress::Ready(Reply::Answer(parts), memory) => {
+                    self.leaving_bytes += memory;
                     if gathered.is_empty() {
                         gathered = parts;
                     } else {
                         gathered.extend(parts);
                     }
                 }
-                Progress::Ready(Reply::Silent) => {}
-                Progress::Ready(Reply::Close(reason)) => {
+                Progress::Ready(Reply::Silent, _) => {}
+                Progress::Ready(Reply::Close(reason), _) => {
                     self.ending = Some(Ended::Refused(reason));
                     self.end(Ended::Closed);
                 }

@@ -13,6 +13,7 @@
 //! - CONN-4: answers that wait, with those that open requests may still give, stay within
 //!   `pending_bytes_max`. A single answer may be larger than that, or than was foretold; then
 //!   nothing else is started or brought further until it has left;
+//!   The answers of all connections of a lane are bounded together by its [`Outbound`];
 //! - CONN-5: a connection that always has something to do gives way to the others of its lane after
 //!   a few requests or a short time, whichever is first; only a single request may take longer.
 //!
@@ -21,7 +22,8 @@
 //! - **progress**: a frame is whole within this time of its first byte, however steadily it drips.
 //!   Time in which *we* did not read, because too much was open, is not counted; time spent
 //!   waiting for memory is, since whoever waits holds some that others wait for;
-//! - **send stall**: the peer takes at least one byte of what is being sent within this time;
+//! - **send stall**: the peer takes at least one byte of what is being sent within this time, and while
+//!   the lane's [`Outbound`] is spent, everything;
 //! - **idle**: with nothing open, nothing unsent and no frame begun, the next one begins within
 //!   this time. While a request is open a connection is never idle.
 
@@ -29,6 +31,7 @@ mod budget;
 mod crowd;
 mod driver;
 mod inbox;
+mod outbound;
 
 use std::fmt;
 use std::future::Future;
@@ -42,6 +45,7 @@ use corelane_core::time::Nanos;
 pub use budget::Budget;
 pub use crowd::Crowd;
 pub use driver::{Ended, serve};
+pub use outbound::Outbound;
 
 /// The bounds of one connection.
 #[derive(Debug, Clone)]
@@ -50,7 +54,7 @@ pub struct ConnLimits {
     pub frame_bytes_max: u32,
     /// Requests open at once.
     pub in_flight_max: usize,
-    /// Bytes of answers waiting to be sent, or promised; beyond it nothing more is read.
+    /// Memory of answers waiting to be sent, and bytes promised; beyond it nothing more is read.
     pub pending_bytes_max: usize,
     /// A frame is whole within this time of its beginning.
     pub progress: Nanos,

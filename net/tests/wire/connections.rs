@@ -21,6 +21,9 @@ use corelane_net::conn::{
 
 const PORT: u16 = 9092;
 
+/// What all answers of the server may take.
+const SEND_BYTES: usize = 1 << 20;
+
 struct Echo {
     lane: Lane,
     seen: Rc<Seen>,
@@ -132,7 +135,7 @@ impl Stage {
         let addr = world.addr(server, PORT);
         world.start(server, move |lane| {
             let (seen, ended) = (Rc::clone(&seen2), Rc::clone(&ended2));
-            let all = Crowd::new(&lane, limits.clone(), receive_bytes);
+            let all = Crowd::new(&lane, limits.clone(), receive_bytes, SEND_BYTES);
             *crowd2.borrow_mut() = Some(all.clone());
             async move {
                 let (listener, _) = lane.listen(addr, 1024, false).await.expect("a free port");
