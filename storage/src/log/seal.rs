@@ -216,11 +216,17 @@ impl Store {
     }
 
     async fn walk_segment(&self, shared: &Shared, base: Offset) -> Result<Walked, ScanError> {
-        let of = shared.borrow().of;
+        let (of, epochs) = {
+            let partition = shared.borrow();
+            (partition.of, partition.epochs.clone())
+        };
         let mut walked = Walked::new(of, base);
         let mut wrong = None;
         self.scan_segment(shared, base, 0, |batch, position| {
-            if !walked.follows(batch) {
+            // Epochs below the log's start may be forgotten.
+            let epoch = epochs.epoch_at(batch.base_offset());
+            let of_its_epoch = epoch.is_none_or(|it| it == batch.leader_epoch());
+            if !of_its_epoch || !walked.follows(batch) {
                 wrong = Some(position);
                 return Next::Enough;
             }
@@ -255,7 +261,7 @@ impl Walked {
         }
     }
 
-    /// A batch's checksum does not cover its offset: it must continue the segment.
+    /// A batch's checksum covers neither its offset nor its epoch: it must continue the segment.
     pub(super) fn follows(&self, batch: &Batch<'_>) -> bool {
         self.end <= batch.base_offset()
             && batch.base_offset() < batch.next_offset()

@@ -3,8 +3,10 @@
 mod ages;
 mod crash;
 mod harness;
+mod indexes;
 mod lanes;
 mod model;
 mod mutants;
 mod restart;
 mod truncate;
+mod upkeep;
