@@ -51,7 +51,7 @@ impl Code for AppendError {
             Self::Refused(refusal) => refusal.code(),
             Self::Producer(refusal) => refusal.code(),
             // Retriable: clients wait and send again.
-            Self::Overloaded => ErrorCode::NotEnoughReplicas,
+            Self::Overloaded | Self::TimedOut => ErrorCode::RequestTimedOut,
             // A full disk may have room again, and another replica may have it now: retriable too.
             Self::NoSpace | Self::Failed(_) => ErrorCode::KafkaStorageError,
             _ => ErrorCode::UnknownServerError,

@@ -1,11 +1,13 @@
 //! Records in. Batches are appended where they lie in the frame: those of this lane's partitions at
 //! once, those of another lane by that lane, which is asked one question with its parts of the frame.
+//! Where a log has no room for them they wait there in their order, for the request's own time.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
 use corelane_core::lane::join_all;
+use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::produce::{
@@ -17,7 +19,7 @@ use corelane_storage::log::store::AppendError;
 
 use super::Call;
 use crate::edge::{Code, record_errors};
-use crate::node::{Ask, ProducePart, Produced, Tell};
+use crate::node::{Ask, ProducePart, Produced, Sent, Tell};
 use crate::topics::internal::is_internal;
 
 /// One batch of the request, and where its answer goes.
@@ -36,7 +38,7 @@ struct Named {
 }
 
 pub(super) async fn handle(mut call: Call) -> Reply {
-    let (acks, topics, parts) = match read(&call) {
+    let (acks, timeout, topics, parts) = match read(&call) {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -45,7 +47,7 @@ pub(super) async fn handle(mut call: Call) -> Reply {
         let told: Vec<_> = parts.iter().map(|_| refused(ErrorCode::InvalidRequiredAcks)).collect();
         return answer(&call, &topics, &parts, &told);
     }
-    let produced = append(&mut call, &parts, wait).await;
+    let produced = append(&mut call, &parts, wait, timeout).await;
     if !wait {
         // Nobody is told of an error, so the connection ends: the only sign a client can see.
         return match produced.iter().find_map(|it| it.error) {
@@ -56,7 +58,7 @@ pub(super) async fn handle(mut call: Call) -> Reply {
     answer(&call, &topics, &parts, &produced)
 }
 
-fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
+fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply> {
     let request = call.decode::<ProduceRequest<'_>>()?;
     if request.transactional_id.is_some() {
         return Err(Reply::Close(
@@ -95,7 +97,8 @@ fn read(call: &Call) -> Result<(i16, Vec<Named>, Vec<Part>), Reply> {
         }
         topics.push(Named { name: data.name.to_owned(), id, parts: first..parts.len() });
     }
-    Ok((request.acks, topics, parts))
+    let timeout = Nanos::millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    Ok((request.acks, timeout, topics, parts))
 }
 
 /// What a client is told about one batch.
@@ -140,8 +143,9 @@ fn outcome(produced: Produced) -> Outcome {
     }
 }
 
-async fn append(call: &mut Call, parts: &[Part], wait: bool) -> Vec<Outcome> {
+async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> Vec<Outcome> {
     let node = call.node.clone();
+    let sent = Sent { from: call.peer.addr, until: node.lane().now() + timeout };
     let here = node.lane().id();
     let mut told: Vec<Option<Outcome>> = parts.iter().map(|_| None).collect();
     let mut pending = Vec::new();
@@ -167,10 +171,10 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool) -> Vec<Outcome> {
                 continue;
             }
         };
-        let mut batch = pieces.next().expect("a piece for each batch");
+        let batch = pieces.next().expect("a piece for each batch");
         let home = node.home(of);
         if home == here {
-            pending.push(node.append(&of, &mut batch));
+            pending.push(node.append(&of, batch, sent));
             pending_at.push(at);
         } else {
             let (places, asks) = away.entry(home).or_default();
@@ -182,7 +186,7 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool) -> Vec<Outcome> {
     let mut asks = Vec::new();
     for (home, (places, parts)) in away {
         away_at.push(places);
-        asks.push(node.ask(home, Ask::Produce { parts, wait }));
+        asks.push(node.ask(home, Ask::Produce { parts, wait, sent }));
     }
     call.reached(|it| &it.appended);
     let (answers, settled) = both(join_all(asks), node.settle(pending, wait)).await;

@@ -1,6 +1,7 @@
 //! What lanes ask of each other. One question per lane and request, whatever it touches there.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub enum Ask {
     Produce {
         parts: Vec<ProducePart>,
         wait: bool,
+        sent: Sent,
     },
     /// Read these partitions, `bytes_max` in all.
     Read {
@@ -93,6 +95,13 @@ pub enum Tell {
     Worked(Box<dyn Any + Send>),
     Decided(Result<Box<dyn Any + Send>, Refused>),
     Learnt,
+}
+
+/// Who sent batches, and until when they may wait for room.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    pub from: SocketAddr,
+    pub until: Nanos,
 }
 
 pub struct ProducePart {

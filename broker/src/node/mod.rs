@@ -26,7 +26,9 @@ use corelane_storage::log::store::Store;
 #[cfg(test)]
 pub(crate) use controller::GONE_FOR;
 pub use controller::{Controller, Decided, METADATA, Refused};
-pub use mail::{Ask, LEADER_EPOCH, ProducePart, Produced, ReadPart, Tell, WatchPart, Working};
+pub use mail::{
+    Ask, LEADER_EPOCH, ProducePart, Produced, ReadPart, Sent, Tell, WatchPart, Working,
+};
 
 use self::fetch_sessions::Sessions;
 use crate::config::keys;

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use corelane_core::buf::Piece;
 use corelane_core::ids::{Offset, PartitionIndex, TopicPartition};
 use corelane_core::lane::{Importance, Lane};
 use corelane_core::mailbox::Caller;
 use corelane_storage::compress::{Codec, Level};
+use corelane_storage::log::line::InTurn;
 use corelane_storage::log::partition::LogRules;
 use corelane_storage::log::store::{AppendError, Appended, ReadDone, ReadError};
 use corelane_storage::validate::{AppendRules, Compression as Stored};
 
 use super::Node;
 use super::controller::METADATA;
-use super::mail::{Ask, ProducePart, Produced, ReadPart, Stored as Placed, Tell};
+use super::mail::{Ask, ProducePart, Produced, ReadPart, Sent, Stored as Placed, Tell};
 use crate::config::topic::{Compression, Durability, TimestampType, TopicSettings};
 use crate::mutant::Mutant;
 use crate::topics::image::Image;
@@ -30,8 +32,8 @@ impl Node {
     fn serve_one(&self, caller: Caller<Tell>, ask: Ask) {
         let node = self.clone();
         match ask {
-            Ask::Produce { parts, wait } => {
-                let pending = self.append_all(parts);
+            Ask::Produce { parts, wait, sent } => {
+                let pending = self.append_all(parts, sent);
                 self.spawn("produce for a lane", async move {
                     let produced = node.settle(pending, wait).await;
                     node.0.link.answer(caller, Tell::Produced(produced));
@@ -93,14 +95,13 @@ impl Node {
     }
 
     /// Appends batches that this lane owns.
-    fn append_all(&self, parts: Vec<ProducePart>) -> Vec<Pending> {
-        let append = |mut part: ProducePart| self.append(&part.of, &mut part.batch);
-        parts.into_iter().map(append).collect()
+    fn append_all(&self, parts: Vec<ProducePart>, sent: Sent) -> Vec<Pending> {
+        parts.into_iter().map(|part| self.append(&part.of, part.batch, sent)).collect()
     }
 
-    /// Appends one batch; `settle` waits for it.
-    pub(crate) fn append(&self, of: &TopicPartition, batch: &mut [u8]) -> Pending {
-        let result = self.store().append(of, batch, false);
+    /// Appends one batch, or lets it wait in its turn; `settle` waits for it.
+    pub(crate) fn append(&self, of: &TopicPartition, batch: Piece, sent: Sent) -> Pending {
+        let turn = self.store().append_in_turn(of, batch, sent.from, sent.until);
         if self.facts().broken == Some(Mutant::WatermarkBeforeDurable)
             && let Some(shared) = self.store().partition(of)
         {
@@ -111,14 +112,19 @@ impl Node {
             let it = it.borrow();
             (it.log_start.0, it.rules.from_memory)
         });
-        Pending { result, log_start, from_memory }
+        Pending { turn, log_start, from_memory }
     }
 
     /// Waits until everything appended is as durable as its topic promises.
-    pub(crate) async fn settle(&self, pending: Vec<Pending>, wait: bool) -> Vec<Produced> {
+    pub(crate) async fn settle(&self, mut pending: Vec<Pending>, wait: bool) -> Vec<Produced> {
         let wait = wait && self.facts().broken != Some(Mutant::AnswerBeforeCommit);
+        for it in &mut pending {
+            // What came of it is looked at below, all together.
+            let _known = it.turn.wait().await;
+        }
         let owed = pending.iter().filter(|it| wait && !it.from_memory);
-        let commit = owed.filter_map(|it| it.result.as_ref().ok()).map(|it| it.commit).max();
+        let done = owed.filter_map(|it| it.turn.result()?.as_ref().ok());
+        let commit = done.map(|it| it.commit).max();
         let durable = match commit {
             Some(commit) => self.store().durable(commit).await,
             None => Ok(()),
@@ -126,7 +132,8 @@ impl Node {
         let settle = |it: Pending| {
             let stored =
                 |done: Appended| Placed { base: done.base, log_append_ms: done.log_append_ms };
-            let result = match (it.result, durable) {
+            let InTurn::Done(result) = it.turn else { panic!("every turn was waited for") };
+            let result = match (result, durable) {
                 (Ok(_), Err(errno)) if !it.from_memory => Err(AppendError::Failed(errno)),
                 (result, _) => result.map(stored),
             };
@@ -215,7 +222,7 @@ impl Node {
 
 /// A batch that was appended, or not.
 pub(crate) struct Pending {
-    result: Result<Appended, AppendError>,
+    turn: InTurn,
     log_start: i64,
     from_memory: bool,
 }

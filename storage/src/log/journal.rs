@@ -31,7 +31,8 @@ use corelane_core::sync::Event;
 use super::mutant::{Mutant, Mutation};
 use super::small;
 use crate::frame::{
-    BLOCK_BYTES, Body, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader, FramePlace, JournalId,
+    BLOCK_BYTES, Body, ENTRY_HEADER_BYTES, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader,
+    FramePlace, JournalId,
 };
 
 /// Bytes of an ordinary frame at most. A larger entry gets a frame of its own.
@@ -42,6 +43,14 @@ const WRITERS: usize = 2;
 
 /// Frames sealed or open at once; beyond it appends are told to wait.
 const FRAMES_WAITING_MAX: usize = 64;
+
+/// The share of the journal, as a divisor, that clients' records leave to what the node itself
+/// writes: metadata, groups. A small journal has none to spare.
+const SPARED_SHARE: usize = 16;
+
+/// Bytes of frames that wait to be written beyond which clients wait, too: enough for the disk to be
+/// busy while the lane does something else.
+const QUEUED_BYTES_MAX: usize = 8 << 20;
 
 /// The share of the journal, as a divisor, that only carried bytes may use.
 const CARRIED_SHARE: u64 = 4;
@@ -271,19 +280,40 @@ impl Journal {
         if let Some(errno) = self.0.failed.get() {
             return Err(JournalRefusal::Failed(errno));
         }
-        if !self.has_room(bytes) {
+        if !self.has_room(bytes, 0) {
             self.0.hungry.notify();
             return Err(JournalRefusal::Full);
         }
         self.admit_kept(bytes)
     }
 
-    /// Whether clients may add so much: a share of the journal is left for what is carried.
-    fn has_room(&self, bytes: usize) -> bool {
+    /// Whether an append of `bytes` by a client would be let in now, without making it wait long
+    /// for its commit: what cannot be written soon is better left where it came from.
+    #[must_use]
+    pub fn has_room_for_clients(&self, bytes: usize) -> bool {
+        let queued = {
+            let state = self.0.state.borrow();
+            if FRAMES_WAITING_MAX <= state.waiting.len() {
+                return false;
+            }
+            state.waiting.iter().map(|it| it.encoder.sealed_bytes()).sum::<usize>()
+        };
+        let has_room = queued < QUEUED_BYTES_MAX
+            && self
+                .has_room(2 * ENTRY_HEADER_BYTES + bytes, self.0.config.slots_max / SPARED_SHARE);
+        if !has_room {
+            self.0.hungry.notify();
+        }
+        has_room
+    }
+
+    /// Whether so much may be added, `spared` slots aside: a share of the journal is left for what
+    /// is carried.
+    fn has_room(&self, bytes: usize, spared: usize) -> bool {
         let state = self.0.state.borrow();
         let limit = self.0.config.slots_max;
         // A frame does not cross slots, so some of each slot stays empty.
-        let reserve = limit / CARRIED_SHARE as usize + 2;
+        let reserve = limit / CARRIED_SHARE as usize + 2 + spared;
         let (mut slots, mut position) = (state.used.len(), state.position);
         let frames = state.waiting.iter().chain(&state.open);
         for sealed in frames.map(|it| it.encoder.sealed_bytes() as u64).chain([bytes as u64]) {

@@ -11,6 +11,7 @@ mod direct;
 mod extents;
 mod folders;
 pub mod journal;
+pub mod line;
 pub mod mutant;
 pub mod open;
 pub mod partition;

@@ -16,6 +16,7 @@ use corelane_core::ring::Errno;
 use corelane_core::sync::{Event, Queue};
 
 use super::journal::{Commit, Journal, JournalRefusal};
+use super::line::Line;
 use super::mutant::Mutant;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
 use super::upkeep::{Keep, UpkeepRules, claim_of};
@@ -52,6 +53,7 @@ pub(super) struct Inner {
     pub(super) partitions: RefCell<BTreeMap<TopicPartition, Shared>>,
     pub(super) sealed: Queue<(TopicPartition, Offset)>,
     pub(super) upkeep: Event,
+    pub(super) line: Line,
     scratch: RefCell<Scratch>,
     counts: Counts,
 }
@@ -75,6 +77,8 @@ pub enum AppendError {
     Producer(ProducerRefusal),
     /// Memory or journal are used up for now.
     Overloaded,
+    /// They were used up for as long as it was to wait.
+    TimedOut,
     /// The disk has no room for it. Reads and deletes go on.
     NoSpace,
     /// The directory is fenced after an error of the disk.
@@ -164,6 +168,7 @@ impl Store {
             partitions: RefCell::default(),
             sealed: Queue::new(lane, SEALED_WAITING_MAX),
             upkeep: Event::new(lane),
+            line: Line::new(lane, metrics),
             counts: Counts {
                 batches: metrics.counter("log.batches"),
                 bytes: metrics.counter("log.bytes"),

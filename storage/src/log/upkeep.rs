@@ -214,6 +214,7 @@ impl Store {
                 store.look_after(importance).await;
             });
         }
+        self.start_line();
         let rooms = self.clone();
         self.0.lane.spawn("log room", Importance::Serving, async move { rooms.make_rooms().await });
     }

@@ -5,6 +5,7 @@ mod crash;
 mod harness;
 mod indexes;
 mod lanes;
+mod line;
 mod model;
 mod mutants;
 mod restart;
