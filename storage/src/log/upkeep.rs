@@ -126,8 +126,9 @@ impl Keep {
         Self {
             work: Permits::new(lane, 1),
             no_space: Cell::new(false),
-            space_left: Cell::new(0),
-            space_seen: Cell::new(0),
+            // Until the disk is asked, which opening a log does first of all.
+            space_left: Cell::new(u64::MAX),
+            space_seen: Cell::new(u64::MAX),
             removals: RefCell::default(),
             open_files: RefCell::default(),
             notices: RefCell::default(),
