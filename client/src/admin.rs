@@ -5,6 +5,9 @@ use corelane_net::api::ApiKey;
 use corelane_net::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
+use corelane_net::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+};
 use corelane_net::messages::delete_topics::{
     DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
 };
@@ -96,6 +99,63 @@ impl Client {
         check(ApiKey::DeleteTopics, topic.error_code, topic.error_message)?;
         self.forget(name);
         Ok(())
+    }
+
+    /// Removes the topic of this id, and no other that may have its name by now.
+    ///
+    /// # Errors
+    /// When it is refused, or nobody answers; brokers from before topics had ids do not know how.
+    pub async fn delete_topic_by_id(&self, id: Uuid) -> Result<(), ClientError> {
+        let request = DeleteTopicsRequest {
+            timeout_ms: i32::try_from(TOPIC_TIMEOUT.as_millis()).expect("a few seconds"),
+            topics: [DeleteTopicState { name: None, topic_id: id }].into(),
+            ..Default::default()
+        };
+        let connection = self.to_controller().await?;
+        let answer = connection.start(&request, TOPIC_TIMEOUT).await?.answer().await?;
+        let said = answer.decode::<DeleteTopicsResponse<'_>>()?;
+        let missing = ClientError::Missing { key: answer.key, what: "the topic to be removed" };
+        let topic = said.responses.iter().find(|it| it.topic_id == id).ok_or(missing)?;
+        if let Some(name) = topic.name {
+            self.forget(name);
+        }
+        check(ApiKey::DeleteTopics, topic.error_code, topic.error_message)
+    }
+
+    /// Removes the records before an offset; gives where the partition begins now.
+    ///
+    /// # Errors
+    /// When it is refused, or nobody answers.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: i64,
+    ) -> Result<i64, ClientError> {
+        let deleted = self.try_delete_records(topic, partition, before).await;
+        deleted.inspect_err(|error| self.learn_from(topic, error))
+    }
+
+    async fn try_delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: i64,
+    ) -> Result<i64, ClientError> {
+        let (_, _, connection) = self.to_leader(topic, partition, Use::Ask).await?;
+        let wanted = DeleteRecordsPartition { partition_index: partition, offset: before };
+        let request = DeleteRecordsRequest {
+            topics: [DeleteRecordsTopic { name: topic, partitions: [wanted].into() }].into(),
+            timeout_ms: i32::try_from(TOPIC_TIMEOUT.as_millis()).expect("a few seconds"),
+        };
+        let answer = connection.start(&request, TOPIC_TIMEOUT).await?.answer().await?;
+        let said = answer.decode::<DeleteRecordsResponse<'_>>()?;
+        let named = said.topics.iter().find(|it| it.name == topic);
+        let found = named
+            .and_then(|it| it.partitions.iter().find(|it| it.partition_index == partition))
+            .ok_or(ClientError::Missing { key: answer.key, what: "the partition asked for" })?;
+        check(ApiKey::DeleteRecords, found.error_code, None)?;
+        Ok(found.low_watermark)
     }
 
     /// Looks an offset up; none when no record is that young.

@@ -4,7 +4,7 @@
 //! it is not the leader, or that lost its connection, forgets; the next one asks again.
 //! Calls here try once; patience is the business of whoever calls (see [`crate::producer`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -50,6 +50,7 @@ pub(crate) enum Use {
     Ask,
     Produce,
     Fetch,
+    Group,
 }
 
 /// One topic, as the cluster says.
@@ -83,6 +84,7 @@ struct Inner {
     options: Options,
     known: RefCell<Known>,
     connections: RefCell<BTreeMap<(SocketAddr, Use), Connection>>,
+    opened: Cell<u64>,
     /// Who opens a connection does it alone: two tasks that want the same one get the same one.
     opening: Permits,
 }
@@ -97,6 +99,7 @@ impl Client {
             options,
             known: RefCell::default(),
             connections: RefCell::default(),
+            opened: Cell::new(0),
             opening: Permits::new(lane, 1),
         }))
     }
@@ -104,6 +107,13 @@ impl Client {
     #[must_use]
     pub fn lane(&self) -> &Lane {
         &self.0.lane
+    }
+
+    /// Connections opened so far. What was sent over one that was lost may yet arrive behind what was
+    /// sent over its successor.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.0.opened.get()
     }
 
     /// Closes every connection. The next call opens what it needs.
@@ -125,6 +135,7 @@ impl Client {
         let mut connections = self.0.connections.borrow_mut();
         match opened {
             Ok(opened) => {
+                self.0.opened.set(self.0.opened.get() + 1);
                 connections.insert(key, opened.clone());
                 Ok(opened)
             }

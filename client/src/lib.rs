@@ -8,6 +8,7 @@
 //! - [`Client`]: brokers, leaders, topics, offsets, one fetch at a time;
 //! - [`Producer`]: batches of records, in order for each partition, several under way, and when it
 //!   is idempotent, exactly once across lost connections and restarted brokers;
+//! - [`Member`]: one of a group that shares partitions out and remembers how far it has read;
 //! - [`conn`]: one connection, for whoever wants to say something else;
 //! - [`records`]: batches and the records in them.
 //!
@@ -31,15 +32,23 @@
 //! ```
 
 mod admin;
+mod assign;
 mod client;
+mod codec;
 pub mod conn;
 mod error;
 mod fetch;
+mod group;
+mod offsets;
 mod producer;
 pub mod records;
 
 pub use admin::{At, ProducerName};
+pub use assign::Owned;
 pub use client::{Client, Leader, Options, TopicInfo};
+pub use codec::Codec;
 pub use error::{ClientError, Lost};
 pub use fetch::{FetchWant, Fetched};
+pub use group::{GroupOptions, Member, Share};
+pub use offsets::Offsets;
 pub use producer::{Acks, Delivered, Producer, ProducerOptions, Receipt};

@@ -27,6 +27,7 @@ use corelane_net::wire::{Records, Uuid};
 
 use crate::admin::ProducerName;
 use crate::client::{Client, Use};
+use crate::codec::Codec;
 use crate::conn::{Answer, Connection};
 use crate::error::{ClientError, Lost, check};
 use crate::records::{Record, Sequence, batch};
@@ -49,6 +50,7 @@ pub enum Acks {
 pub struct ProducerOptions {
     pub acks: Acks,
     pub idempotent: bool,
+    pub codec: Codec,
     pub in_flight_max: usize,
     pub queue_max: usize,
     /// Between a failed attempt and the next.
@@ -62,6 +64,7 @@ impl Default for ProducerOptions {
         Self {
             acks: Acks::All,
             idempotent: true,
+            codec: Codec::None,
             in_flight_max: REMEMBERED_BATCHES,
             queue_max: 64,
             backoff: Nanos::millis(100),
@@ -302,7 +305,7 @@ impl Sender {
         });
         let next = i64::from(self.next_sequence) + it.records.len() as i64;
         self.next_sequence = (next & i64::from(i32::MAX)) as i32;
-        let bytes = Rc::new(batch(&it.records, sequence));
+        let bytes = Rc::new(batch(&it.records, sequence, self.options.codec));
         it.bytes = Some(Rc::clone(&bytes));
         bytes
     }

@@ -1,7 +1,9 @@
-//! Records into batches and out of them again, uncompressed. Written apart from the broker's own
+//! Records into batches and out of them again. Written apart from the broker's own
 //! code on purpose: what one of them gets wrong, the other finds.
 
 use std::fmt;
+
+use crate::codec::Codec;
 
 /// Bytes of a batch before its records.
 const HEADER_BYTES: usize = 61;
@@ -40,7 +42,7 @@ pub struct Sequence {
 /// # Panics
 /// Without records, or with more than a batch can count.
 #[must_use]
-pub fn batch(records: &[Record], sequence: Option<Sequence>) -> Vec<u8> {
+pub fn batch(records: &[Record], sequence: Option<Sequence>, codec: Codec) -> Vec<u8> {
     let count = i32::try_from(records.len()).expect("a batch counts in 31 bits");
     assert!(0 < count, "a batch has records");
     let first_ms = records[0].timestamp_ms;
@@ -50,7 +52,7 @@ pub fn batch(records: &[Record], sequence: Option<Sequence>) -> Vec<u8> {
     out.extend((-1i32).to_be_bytes()); // leader epoch: the broker's business
     out.push(2); // format
     out.extend([0; 4]); // checksum, below
-    out.extend(0i16.to_be_bytes()); // attributes: plain
+    out.extend((codec as i16).to_be_bytes()); // attributes: nothing else
     out.extend((count - 1).to_be_bytes());
     out.extend(first_ms.to_be_bytes());
     out.extend(max_ms.to_be_bytes());
@@ -58,9 +60,11 @@ pub fn batch(records: &[Record], sequence: Option<Sequence>) -> Vec<u8> {
     out.extend(sequence.producer_epoch.to_be_bytes());
     out.extend(sequence.first.to_be_bytes());
     out.extend(count.to_be_bytes());
+    let mut plain = Vec::new();
     for (record, delta) in records.iter().zip(0..) {
-        put_record(&mut out, record, record.timestamp_ms - first_ms, delta);
+        put_record(&mut plain, record, record.timestamp_ms - first_ms, delta);
     }
+    out.extend(codec.fold(&plain));
     let length = i32::try_from(out.len() - PREFIX_BYTES).expect("a batch fits into a frame");
     out[8..12].copy_from_slice(&length.to_be_bytes());
     let sum = crc32c::crc32c(&out[SUMMED_FROM..]);
@@ -114,7 +118,7 @@ pub enum RecordsError {
         said: u32,
         found: u32,
     },
-    /// Compressed; this client does not unfold.
+    /// A codec nobody knows, or not what it writes.
     Compressed {
         at: i64,
         codec: i16,
@@ -133,7 +137,7 @@ impl fmt::Display for RecordsError {
                 write!(f, "the batch at {at} says {said:08x} and has {found:08x}")
             }
             Self::Compressed { at, codec } => {
-                write!(f, "the batch at {at} is compressed with codec {codec}")
+                write!(f, "the batch at {at} does not unfold with codec {codec}")
             }
             Self::Malformed { at } => write!(f, "the records of the batch at {at} are malformed"),
         }
@@ -179,14 +183,20 @@ pub fn read(bytes: &[u8]) -> Result<Read, RecordsError> {
         if attributes & CONTROL != 0 {
             continue;
         }
-        if attributes & 7 != 0 {
-            return Err(RecordsError::Compressed { at, codec: attributes & 7 });
-        }
+        let plain =
+            Codec::of_attributes(attributes).and_then(|it| it.unfold(&batch[HEADER_BYTES..]));
+        let wrong = RecordsError::Compressed { at, codec: attributes & 7 };
+        let plain = plain.ok_or(wrong)?;
+        const LOG_APPEND_TIME: i16 = 1 << 3;
+        let appended_ms =
+            (attributes & LOG_APPEND_TIME != 0).then(|| i64::from_be_bytes(field(head, 35)));
         let first_ms = i64::from_be_bytes(field(head, 27));
         let count = i32::from_be_bytes(field(head, 57));
-        let mut cursor = Cursor(&batch[HEADER_BYTES..]);
+        let mut cursor = Cursor(&plain);
         for _ in 0..count {
-            let (delta, record) = cursor.record(first_ms).ok_or(RecordsError::Malformed { at })?;
+            let found = cursor.record(first_ms).ok_or(RecordsError::Malformed { at })?;
+            let (delta, mut record) = found;
+            record.timestamp_ms = appended_ms.unwrap_or(record.timestamp_ms);
             all.records.push((at + delta, record));
         }
         if !cursor.0.is_empty() {
@@ -263,8 +273,9 @@ mod tests {
     #[test]
     fn records_come_out_as_they_went_in() {
         let sequence = Sequence { producer_id: 7, producer_epoch: 0, first: 3 };
-        for sequence in [None, Some(sequence)] {
-            let bytes = batch(&records(), sequence);
+        let codecs = Codec::ALL.into_iter().map(|it| (Some(sequence), it));
+        for (sequence, codec) in codecs.chain([(None, Codec::None)]) {
+            let bytes = batch(&records(), sequence, codec);
             let read = read(&bytes).expect("our own batch");
             let expected: Vec<_> = (0..).zip(records()).collect();
             assert_eq!(read, Read { records: expected, next: Some(3) });
@@ -273,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_batch_is_left_for_later_and_a_wrong_one_is_named() {
-        let one = batch(&records(), None);
+        let one = batch(&records(), None, Codec::None);
         let two = [one.clone(), one.clone()].concat();
         for cut in 0..two.len() {
             let found = read(&two[..cut]).expect("whole batches");
