@@ -1,6 +1,7 @@
 //! Mistakes that can be made on purpose, so that tests prove they would be noticed.
 //!
-//! Nothing outside of tests sets one; the default is none. Each stands for a promise to clients, and
+//! Nothing outside of tests sets one; the default is none, and what looks at it does so once for a
+//! request or a commit at most, never for a record. Each stands for a promise to clients, and
 //! a world that runs the broker with it must complain. Those of the log have
 //! [a list of their own](corelane_storage::log::mutant).
 
@@ -9,6 +10,8 @@
 pub enum Mutant {
     /// Producers are answered before their records are durable.
     AnswerBeforeCommit,
+    /// Answers of a connection leave as they are ready, not as they were asked for.
+    AnswersOutOfOrder,
     /// A restart does not know what producers sent before.
     ProducersForgotten,
     /// Readers are shown records that are not durable.

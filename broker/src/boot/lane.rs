@@ -26,7 +26,7 @@ use crate::config::keys;
 use crate::config::load::Config;
 use crate::exit::Exit;
 use crate::handle::Handlers;
-use crate::mutant::Mutation;
+use crate::mutant::{Mutant, Mutation};
 use crate::node::{Ask, Controller, Facts, Node, Tell};
 
 /// The longest time a limit can mean; longer ones mean for ever.
@@ -100,7 +100,7 @@ pub async fn run(lane: Lane, boot: Boot) {
     let (never, closing) = (closed.seen(), closed.clone());
     let share = Share {
         lane: lane.clone(),
-        crowd: crowd_of(&config, &lane),
+        crowd: crowd_of(&config, &lane, broken),
         gate,
         link: link.clone(),
         mail: Some(ports.mail),
@@ -285,7 +285,7 @@ async fn tell_notices(store: Store, reporter: Reporter) {
     }
 }
 
-fn limits_of(config: &Config) -> ConnLimits {
+fn limits_of(config: &Config, broken: Mutation) -> ConnLimits {
     let number = |row| u64::try_from(config.settings.number(row)).unwrap_or(0);
     let millis = |row| Nanos::millis(number(row).min(TIME_MS_MAX));
     let size = |row| usize::try_from(number(row)).unwrap_or(usize::MAX);
@@ -296,13 +296,14 @@ fn limits_of(config: &Config) -> ConnLimits {
         progress: millis(&keys::FRAME_PROGRESS_MS),
         send_stall: millis(&keys::SEND_STALL_MS),
         idle: millis(&keys::CONNECTIONS_MAX_IDLE_MS),
+        unordered: broken == Some(Mutant::AnswersOutOfOrder),
     }
 }
 
-fn crowd_of(config: &Config, lane: &Lane) -> Crowd {
+fn crowd_of(config: &Config, lane: &Lane, broken: Mutation) -> Crowd {
     let send_bytes = usize::try_from(config.settings.number(&keys::LANE_SEND_BYTES));
     let send_bytes = send_bytes.unwrap_or(usize::MAX);
-    Crowd::new(lane, limits_of(config), receive_bytes_of(config, lane), send_bytes)
+    Crowd::new(lane, limits_of(config, broken), receive_bytes_of(config, lane), send_bytes)
 }
 
 fn receive_bytes_of(config: &Config, lane: &Lane) -> usize {

@@ -669,6 +669,11 @@ impl<S: Service> Connection<S> {
     fn gather(&mut self) -> bool {
         let mut moved = false;
         let mut gathered: Vec<Slice> = Vec::new();
+        if self.limits.unordered {
+            self.open
+                .make_contiguous()
+                .sort_by_key(|it| matches!(it.progress, Progress::Serving(_)));
+        }
         while gathered.len() < PARTS_MAX
             && let Some(first) = self.open.pop_front()
         {

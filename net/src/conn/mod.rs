@@ -62,6 +62,8 @@ pub struct ConnLimits {
     pub send_stall: Nanos,
     /// A connection without any request is closed after this time.
     pub idle: Nanos,
+    /// A mistake made on purpose, by tests alone: answers leave as they are ready.
+    pub unordered: bool,
 }
 
 impl Default for ConnLimits {
@@ -73,6 +75,7 @@ impl Default for ConnLimits {
             progress: Nanos::secs(30),
             send_stall: Nanos::secs(60),
             idle: Nanos::secs(600),
+            unordered: false,
         }
     }
 }
