@@ -13,12 +13,18 @@
 //! - *order*: the acknowledged records of one producer are in the log in the order they were sent;
 //! - *hole*: offsets that are read follow each other;
 //! - *unseen*: whoever asks after an acknowledgement is told of an end beyond it;
-//! - *back*: for one reader, neither the end nor the start of a log goes back.
+//! - *back*: for one reader, neither the end nor the start of a log goes back;
+//! - *cut*: a log begins no later than somebody asked for, and no earlier than somebody was answered;
+//! - *risen*: a topic that was removed does not come back, and one made anew is empty.
+//!
+//! What members of groups must never see is said [there](super::groups).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use corelane_client::records::Record;
+
+use super::groups::Groups;
 
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +42,15 @@ impl fmt::Display for Place {
 /// Names a send of this history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SendId(usize);
+
+/// What is known of a log's ends: whoever asks from now on is told nothing less.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Where what was acknowledged ends.
+    pub end: i64,
+    /// Up to where records were removed.
+    pub start: i64,
+}
 
 /// What became of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +99,13 @@ pub struct History {
     last: BTreeMap<Place, (i64, BTreeMap<i64, u64>)>,
     /// The end of what was acknowledged.
     acked_end: BTreeMap<Place, i64>,
+    /// Up to where somebody asked for records to be removed, and was answered that they are.
+    cut: BTreeMap<Place, (i64, i64)>,
+    pub groups: Groups,
+    /// A place that its only user has not yet read for the last time.
+    unread: Option<Place>,
+    /// Places that nobody will read, because their only user is gone.
+    abandoned: BTreeSet<Place>,
     /// The last end and start that each reader was told.
     told: BTreeMap<(u32, Place), (i64, i64)>,
     complaints: Vec<String>,
@@ -158,12 +180,42 @@ impl History {
         self.acked_end.get(place).copied().unwrap_or(0)
     }
 
-    /// A reader that asked when the acknowledged end was `acked` was told this end and start.
-    pub fn ends(&mut self, reader: u32, place: &Place, acked: i64, end: i64, start: i64) {
-        if end < acked {
+    #[must_use]
+    pub fn known(&self, place: &Place) -> Known {
+        Known { end: self.acked_end(place), start: self.cut.get(place).map_or(0, |it| it.1) }
+    }
+
+    /// Somebody is about to ask that everything before an offset be removed.
+    pub fn cutting(&mut self, place: &Place, before: i64) {
+        let cut = self.cut.entry(place.clone()).or_default();
+        cut.0 = cut.0.max(before);
+    }
+
+    /// And was answered that the log begins there now.
+    pub fn was_cut(&mut self, place: &Place, start: i64) {
+        self.tally.add("logs cut", 1);
+        let cut = self.cut.entry(place.clone()).or_default();
+        cut.1 = cut.1.max(start);
+    }
+
+    /// Up to where records may be gone.
+    #[must_use]
+    pub fn may_begin(&self, place: &Place) -> i64 {
+        self.cut.get(place).map_or(0, |it| it.0)
+    }
+
+    /// A reader that asked when this was known was told this end and start.
+    pub fn ends(&mut self, reader: u32, place: &Place, known: Known, end: i64, start: i64) {
+        if end < known.end {
+            let acked = known.end;
             self.complain(format!(
                 "unseen: {place} ends at {end}, {acked} was acknowledged before"
             ));
+        }
+        let may = self.may_begin(place);
+        if start < known.start || may < start {
+            let must = known.start;
+            self.complain(format!("cut: {place} begins at {start}, not within {must}..={may}"));
         }
         let told = self.told.insert((reader, place.clone()), (end, start));
         if let Some((last_end, last_start)) = told
@@ -173,6 +225,12 @@ impl History {
                 "back: {place} was {last_start}..{last_end} and is {start}..{end} for reader {reader}"
             ));
         }
+    }
+
+    /// The only user of a place begins with it; whatever was begun before and not read is abandoned.
+    pub fn alone(&mut self, place: Option<Place>) {
+        let before = std::mem::replace(&mut self.unread, place);
+        self.abandoned.extend(before.filter(|it| !self.last.contains_key(it)));
     }
 
     /// Records were read from offset `from` on.
@@ -235,9 +293,13 @@ impl History {
 
     /// Compares everything with the final logs. Gives all complaints.
     pub fn finish(mut self) -> (Vec<String>, Tally) {
+        self.alone(None);
         let mut complaints = Vec::new();
         for (place, log) in &self.log {
             let Some((start, last)) = self.last.get(place) else {
+                if self.abandoned.contains(place) {
+                    continue;
+                }
                 complaints.push(format!("{place} was never read to its end"));
                 continue;
             };
@@ -254,7 +316,8 @@ impl History {
             for index in 0..send.records {
                 let number = number(SendId(id), index);
                 let at = self.at.get(&number).copied();
-                let gone = at.or(base).is_some_and(|it| it < *start);
+                // One of which nobody knows where it was may have been among those removed.
+                let gone = at.or(base).map_or(0 < *start, |it| it < *start);
                 match at {
                     _ if gone => {}
                     Some(at) if last.contains_key(&at) => {
@@ -273,6 +336,9 @@ impl History {
                 }
             }
         }
+        let groups = std::mem::take(&mut self.groups);
+        let offsets = |place: &Place| self.last.get(place).map(|it| it.1.keys().copied().collect());
+        complaints.extend(groups.finish(offsets));
         for complaint in complaints {
             self.complain(complaint);
         }
@@ -386,9 +452,18 @@ mod tests {
         assert_eq!(found, "corrupt corrupt lost");
 
         let mut back = History::default();
-        back.ends(1, &place(), 0, 5, 1);
-        back.ends(2, &place(), 0, 4, 0);
-        back.ends(1, &place(), 6, 5, 0);
+        let known = |end, start| Known { end, start };
+        back.cutting(&place(), 1);
+        back.ends(1, &place(), known(0, 0), 5, 1);
+        back.ends(2, &place(), known(0, 0), 4, 0);
+        back.ends(1, &place(), known(6, 0), 5, 0);
         assert_eq!(told(back, &[]), "unseen back");
+
+        let mut cut = History::default();
+        cut.cutting(&place(), 2);
+        cut.was_cut(&place(), 2);
+        cut.ends(1, &place(), known(0, 2), 5, 1);
+        cut.ends(1, &place(), known(0, 2), 5, 3);
+        assert_eq!(told(cut, &[]), "cut cut");
     }
 }

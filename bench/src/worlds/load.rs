@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use corelane_client::conn::Counts;
+use corelane_client::conn::{ConnOptions, Counts};
 use corelane_client::records::{self, Record};
 use corelane_client::{
-    Acks, At, Client, ClientError, FetchWant, Options, Producer, ProducerOptions,
+    Acks, At, Client, ClientError, Codec, FetchWant, Options, Producer, ProducerOptions,
 };
 use corelane_core::lane::{Importance, Lane};
 use corelane_core::time::Nanos;
@@ -36,6 +36,8 @@ pub struct Shared {
     pub over: Rc<Cell<bool>>,
     /// Work that was begun and is not done.
     pub open: Rc<Cell<u64>>,
+    /// Numbers for what must not have a name that was used before.
+    pub fresh: Rc<Cell<u64>>,
 }
 
 impl Shared {
@@ -47,6 +49,7 @@ impl Shared {
             counts: Counts::default(),
             over: Rc::default(),
             open: Rc::default(),
+            fresh: Rc::default(),
         }
     }
 
@@ -54,20 +57,28 @@ impl Shared {
     pub fn client(&self, lane: &Lane) -> Client {
         let mut options = Options::new(vec![self.broker]);
         options.create_topics = true;
-        options.conn.connect_timeout = ANSWER_TIMEOUT;
-        options.conn.answer_timeout = ANSWER_TIMEOUT;
-        options.conn.counts = self.counts.clone();
+        options.conn = self.options();
         Client::new(lane, options)
     }
 
+    #[must_use]
+    pub fn options(&self) -> ConnOptions {
+        ConnOptions {
+            connect_timeout: ANSWER_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+            counts: self.counts.clone(),
+            ..ConnOptions::default()
+        }
+    }
+
     /// Counts as open until dropped.
-    fn work(&self) -> Work {
+    pub(super) fn work(&self) -> Work {
         self.open.set(self.open.get() + 1);
         Work(Rc::clone(&self.open))
     }
 }
 
-struct Work(Rc<Cell<u64>>);
+pub(super) struct Work(Rc<Cell<u64>>);
 
 impl Drop for Work {
     fn drop(&mut self) {
@@ -94,7 +105,8 @@ pub async fn produce(lane: Lane, shared: Shared, place: Place, number: u32) {
         2 => ProducerOptions { acks: Acks::None, idempotent: false, ..options() },
         _ => options(),
     };
-    let acks = options.acks;
+    let codec = Codec::ALL[(lane.random() % 5) as usize];
+    let (acks, options) = (options.acks, ProducerOptions { codec, ..options });
     let client = shared.client(&lane);
     let producer = Producer::new(&client, &place.topic, place.partition, options);
     while !shared.over.get() {
@@ -108,7 +120,7 @@ pub async fn produce(lane: Lane, shared: Shared, place: Place, number: u32) {
     }
 }
 
-fn options() -> ProducerOptions {
+pub(super) fn options() -> ProducerOptions {
     ProducerOptions {
         queue_max: 8,
         backoff: Nanos::millis(50),
@@ -118,7 +130,7 @@ fn options() -> ProducerOptions {
 }
 
 /// Sends one batch; a task of its own waits for what becomes of it.
-async fn send_one(
+pub(super) async fn send_one(
     lane: &Lane,
     shared: &Shared,
     producer: &Producer,
@@ -159,6 +171,10 @@ pub async fn read_along(lane: Lane, shared: Shared, place: Place, number: u32) {
         want.committed_only = lane.random().is_multiple_of(2);
         match read_once(&client, &shared, &place, number, &want).await {
             Ok((next, _)) => from = next,
+            Err(error) if error.code() == Some(ErrorCode::OffsetOutOfRange) => {
+                let start = client.list_offset(&place.topic, place.partition, At::Earliest).await;
+                from = start.ok().flatten().unwrap_or(from);
+            }
             Err(_) => lane.sleep(Nanos::millis(50)).await,
         }
         if lane.random().is_multiple_of(64) {
@@ -168,16 +184,19 @@ pub async fn read_along(lane: Lane, shared: Shared, place: Place, number: u32) {
 }
 
 /// One fetch. Gives the offset to go on at, and what was read.
-async fn read_once(
+pub(super) async fn read_once(
     client: &Client,
     shared: &Shared,
     place: &Place,
     number: u32,
     want: &FetchWant,
 ) -> Result<(i64, Vec<(i64, Record)>), ClientError> {
-    let acked = shared.history.borrow().acked_end(place);
+    let known = shared.history.borrow().known(place);
     let fetched = match client.fetch(&place.topic, want).await {
         Err(error) if error.code() == Some(ErrorCode::OffsetOutOfRange) => {
+            if want.from < shared.history.borrow().may_begin(place) {
+                return Err(error);
+            }
             let told = format!("back: {place} was read up to {} and then: {error}", want.from);
             shared.history.borrow_mut().fault(told);
             return Err(error);
@@ -185,7 +204,7 @@ async fn read_once(
         other => other?,
     };
     let mut history = shared.history.borrow_mut();
-    history.ends(number, place, acked, fetched.high_watermark, fetched.log_start);
+    history.ends(number, place, known, fetched.high_watermark, fetched.log_start);
     let read = match records::read(&fetched.records) {
         Ok(read) => read,
         Err(error) => {
@@ -200,11 +219,11 @@ async fn read_once(
 }
 
 async fn look_at_ends(client: &Client, shared: &Shared, place: &Place, number: u32) {
-    let acked = shared.history.borrow().acked_end(place);
+    let known = shared.history.borrow().known(place);
     let start = client.list_offset(&place.topic, place.partition, At::Earliest).await;
     let end = client.list_offset(&place.topic, place.partition, At::Latest).await;
     if let (Ok(Some(start)), Ok(Some(end))) = (start, end) {
-        shared.history.borrow_mut().ends(number, place, acked, end, start);
+        shared.history.borrow_mut().ends(number, place, known, end, start);
     }
 }
 
@@ -212,8 +231,12 @@ async fn look_at_ends(client: &Client, shared: &Shared, place: &Place, number: u
 pub async fn make_topic(lane: Lane, shared: Shared) {
     let client = shared.client(&lane);
     let _work = shared.work();
+    // The broker folds what comes in another way anew.
+    let codec = Codec::ALL[(lane.random() % 5) as usize].name();
+    let configs: &[_] =
+        if lane.random().is_multiple_of(2) { &[] } else { &[("compression.type", codec)] };
     loop {
-        match client.create_topic(MADE, MADE_PARTITIONS, &[]).await {
+        match client.create_topic(MADE, MADE_PARTITIONS, configs).await {
             Ok(_) => return,
             Err(it) if it.code() == Some(ErrorCode::TopicAlreadyExists) => return,
             Err(_) => lane.sleep(Nanos::millis(100)).await,
@@ -247,7 +270,7 @@ pub async fn read_all(lane: Lane, shared: Shared, place: Place, number: u32) {
     }
 }
 
-async fn try_read_all(
+pub(super) async fn try_read_all(
     client: &Client,
     shared: &Shared,
     place: &Place,

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::pin::Pin;
 
 use corelane_broker::mutant::Mutation;
 use corelane_core::lane::{Importance, Lane};
-use corelane_core::ring::sim::{Faults, Reached, World};
+use corelane_core::ring::sim::{Chance, Faults, NodeId, Reached, World};
 use corelane_core::time::Nanos;
 use corelane_net::api::ApiKey;
 
+use super::history::Place;
 use super::history::Tally;
 use super::load::{self, Shared};
+use super::members::{self, GROUPS, Who};
 use super::server::{PORT, Server};
-use super::storm::{Plan, Storm};
+use super::storm::{Deed, Plan, Storm};
+use super::{asks, lives};
 
 /// After a storm everything that was begun is done within this time. A producer may be patient for
 /// half a minute, and then try once more.
@@ -28,6 +32,8 @@ pub struct Outcome {
     pub complaints: Vec<String>,
     pub tally: Tally,
     pub reached: Reached,
+    /// What was done by hand.
+    pub deeds: BTreeMap<Deed, u64>,
     /// Answers that came, by request.
     pub answers: BTreeMap<ApiKey, u64>,
     pub trace_hash: u64,
@@ -50,12 +56,17 @@ pub fn run_plan(seed: u64, plan: Plan, broken: Mutation) -> Outcome {
     let clients = vec![world.node(1), world.node(1)];
     let shared = Shared::new(world.addr(server.node, PORT));
     server.start(&mut world);
-    for (client, number) in clients.iter().zip(1..) {
-        let shared = shared.clone();
-        world.start(*client, move |lane| busy(lane, shared.clone(), number));
+    let roles = Roles::of(seed);
+    let start = |world: &mut World, client: NodeId| {
+        let machine = if client == clients[0] { 1 } else { 2 };
+        let (shared, roles) = (shared.clone(), roles);
+        world.start(client, move |lane| busy(lane, shared.clone(), machine, roles));
+    };
+    for client in &clients {
+        start(&mut world, *client);
     }
-    let mut storm = Storm::new(seed, plan, clients);
-    storm.rage(&mut world, &server);
+    let mut storm = Storm::new(seed, plan, clients.clone());
+    storm.rage(&mut world, &server, &start);
     storm.heal(&mut world, &server);
     shared.over.set(true);
     let mut late = Vec::new();
@@ -76,9 +87,9 @@ pub fn run_plan(seed: u64, plan: Plan, broken: Mutation) -> Outcome {
     };
     rest(&mut world, "work of the storm");
     let quiet = world.node(1);
-    for phase in [Phase::Settle, Phase::ReadAll] {
+    for phase in [Phase::Settle, Phase::Drain, Phase::ReadAll] {
         let shared = shared.clone();
-        world.start(quiet, move |lane| calm(lane, shared.clone(), phase));
+        world.start(quiet, move |lane| calm(lane, shared.clone(), phase, roles));
         world.run_for(Nanos::millis(1));
         rest(&mut world, &format!("{phase:?}"));
         world.kill(quiet);
@@ -95,47 +106,102 @@ pub fn run_plan(seed: u64, plan: Plan, broken: Mutation) -> Outcome {
     let (complaints, tally) = history.finish();
     let (reached, trace_hash) = (world.reached(), world.trace_hash());
     let (answers, said) = (shared.counts.all(), server.said.take());
-    Outcome { complaints, tally, reached, answers, trace_hash, said }
+    let deeds = storm.done().clone();
+    Outcome { complaints, tally, reached, deeds, answers, trace_hash, said }
+}
+
+/// What clients do in a world besides writing and reading. Few things at a time leave each other room.
+#[derive(Debug, Clone, Copy)]
+struct Roles {
+    /// How many of the groups there are.
+    groups: usize,
+    /// Whether a topic comes and goes.
+    lives: bool,
+    /// Whether logs lose their beginnings.
+    cuts: bool,
+    /// Whether somebody asks everything.
+    asks: bool,
+}
+
+impl Roles {
+    fn of(seed: u64) -> Self {
+        let mut chance = Chance::new(seed).fork(0x0000_4013);
+        Self {
+            groups: [0, 1, 1, 2][chance.length(0, 3)],
+            lives: chance.below(3) == 0,
+            cuts: chance.below(3) == 0,
+            asks: chance.below(4) == 0,
+        }
+    }
 }
 
 /// A client's machine during the storm.
-async fn busy(lane: Lane, shared: Shared, machine: u32) {
+async fn busy(lane: Lane, shared: Shared, machine: u32, roles: Roles) {
+    let spawn = |name, work: Work| lane.spawn(name, Importance::Serving, work);
     if machine == 1 {
-        let work = load::make_topic(lane.clone(), shared.clone());
-        lane.spawn("make topic", Importance::Serving, work);
+        spawn("make topic", Box::pin(load::make_topic(lane.clone(), shared.clone())));
     }
     for (place, at) in load::places().into_iter().zip(0..) {
         let number = machine * 100 + at;
+        let (lane2, shared) = (lane.clone(), shared.clone());
         if !lane.random().is_multiple_of(3) {
-            let work = load::produce(lane.clone(), shared.clone(), place.clone(), number);
-            lane.spawn("produce", Importance::Serving, work);
+            let work = load::produce(lane2.clone(), shared.clone(), place.clone(), number);
+            spawn("produce", Box::pin(work));
         }
         if !lane.random().is_multiple_of(3) {
-            let work = load::read_along(lane.clone(), shared.clone(), place, number);
-            lane.spawn("read along", Importance::Serving, work);
+            spawn("read along", Box::pin(load::read_along(lane2, shared, place, number)));
         }
     }
+    for (group, at) in GROUPS.into_iter().zip(0..).take(roles.groups) {
+        for member in 0..1 + lane.random() % 2 {
+            let number = machine * 100 + 50 + 10 * at + member as u32;
+            let instance = lane.random().is_multiple_of(3).then(|| format!("fixed-{number}"));
+            let who = Who { group, instance, number };
+            spawn("member", Box::pin(members::take_part(lane.clone(), shared.clone(), who)));
+        }
+    }
+    let (lane2, shared2) = (lane.clone(), shared.clone());
+    if roles.lives && machine == 1 {
+        spawn("lives", Box::pin(lives::live_and_die(lane2.clone(), shared2.clone(), 180)));
+    }
+    if roles.cuts && machine == 2 {
+        let place = Place { topic: load::BORN.to_owned(), partition: 0 };
+        spawn("cuts", Box::pin(lives::cut(lane2.clone(), shared2.clone(), place)));
+    }
+    if roles.asks && machine == 2 {
+        spawn("asks", Box::pin(asks::ask_everything(lane2, shared2)));
+    }
 }
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Settle,
+    Drain,
     ReadAll,
 }
 
 /// A client's machine after the storm.
-async fn calm(lane: Lane, shared: Shared, phase: Phase) {
+async fn calm(lane: Lane, shared: Shared, phase: Phase, roles: Roles) {
+    let spawn = |name, work: Work| lane.spawn(name, Importance::Serving, work);
+    if let Phase::Drain = phase {
+        for (group, at) in GROUPS.into_iter().zip(0..).take(roles.groups) {
+            let work = members::drain(lane.clone(), shared.clone(), group, 800 + at);
+            spawn("drain", Box::pin(work));
+        }
+        return;
+    }
     for (place, at) in load::places().into_iter().zip(0..) {
-        let (lane2, shared) = (lane.clone(), shared.clone());
+        let (lane, shared) = (lane.clone(), shared.clone());
         match phase {
             Phase::Settle => {
-                let work = load::settle(lane2, shared, place, 900 + at);
-                lane.spawn("settle", Importance::Serving, work);
+                spawn("settle", Box::pin(load::settle(lane, shared, place, 900 + at)));
             }
             Phase::ReadAll => {
-                let work = load::read_all(lane2, shared, place, 950 + at);
-                lane.spawn("read all", Importance::Serving, work);
+                spawn("read all", Box::pin(load::read_all(lane, shared, place, 950 + at)));
             }
+            Phase::Drain => {}
         }
     }
 }

@@ -46,7 +46,13 @@ impl Server {
     pub fn new(world: &mut World, lanes: NonZeroU16, broken: Mutation) -> Self {
         let node = world.node(lanes.get());
         let listen = world.addr(node, PORT).to_string();
-        let set = [("num.partitions", "2"), ("corelane.journal.bytes", "33554432")];
+        let set = [
+            ("num.partitions", "2"),
+            ("corelane.journal.bytes", "33554432"),
+            ("offsets.topic.num.partitions", "4"),
+            ("group.min.session.timeout.ms", "500"),
+            ("group.initial.rebalance.delay.ms", "200"),
+        ];
         let args = StartArgs {
             data: Some("/data".to_owned()),
             listen: Some(listen),

@@ -2,7 +2,7 @@
 //!
 //! Each seed leaves some kinds out. With everything on, the first deaths hide what only shows later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_core::ids::LaneId;
 use corelane_core::ring::sim::{Chance, Cut, Fault, Faults, NodeId, World};
@@ -24,10 +24,12 @@ pub enum Deed {
     DriftClock,
     SlowDisk,
     StallDisk,
+    KillClient,
+    CutClientPower,
 }
 
 impl Deed {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Kill,
         Self::CutPower,
         Self::Pause,
@@ -39,17 +41,22 @@ impl Deed {
         Self::DriftClock,
         Self::SlowDisk,
         Self::StallDisk,
+        Self::KillClient,
+        Self::CutClientPower,
     ];
 
-    /// What the world calls it when it counts.
+    /// What it is called where it is counted.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::CutPower => "cut-power",
+            Self::KillClient => "kill-client",
+            Self::CutClientPower => "cut-client-power",
             Self::Pause => "pause",
             Self::HoldLane => "hold-lane",
-            Self::Split | Self::SplitOneWay => "partition",
+            Self::Split => "split",
+            Self::SplitOneWay => "split-one-way",
             Self::ResetConnections => "reset-connections",
             Self::JumpClock => "clock-jump",
             Self::DriftClock => "clock-drift",
@@ -83,9 +90,18 @@ impl Plan {
             Faults::none()
         } else {
             // Disks that fail a thousand times a run would let nobody get anywhere.
-            let rare = [Fault::WriteError, Fault::FlushError, Fault::SpaceGone, Fault::FileLimit];
-            let faults = Faults::usual(&FAULTS).with(Fault::DiskDies, 20);
-            rare.iter().fold(faults, |faults, it| faults.with(*it, 300)).swarm(seed)
+            let rates = [
+                (Fault::DiskDies, 100),
+                (Fault::WriteError, 300),
+                (Fault::SpaceGone, 500),
+                (Fault::FileLimit, 1_000),
+                // Few files are read or flushed: most writes are durable by themselves.
+                (Fault::FlushError, 5_000),
+                (Fault::ReadError, 20_000),
+                (Fault::ShortRead, 100_000),
+            ];
+            let usual = Faults::usual(&FAULTS);
+            rates.iter().fold(usual, |faults, it| faults.with(it.0, it.1)).swarm(seed)
         };
         let pause = Nanos::millis(chance.between(200, 3_000));
         Self { faults, deeds, pause, span: Nanos::secs(chance.between(6, 14)) }
@@ -100,24 +116,43 @@ pub struct Storm {
     next: Nanos,
     /// When each deed is undone.
     undo: BTreeSet<(Nanos, Deed)>,
+    done: BTreeMap<Deed, u64>,
 }
 
 impl Storm {
     #[must_use]
     pub fn new(seed: u64, plan: Plan, clients: Vec<NodeId>) -> Self {
         let chance = Chance::new(seed).fork(0x000D_33D5);
-        Self { plan, chance, clients, next: Nanos::secs(1), undo: BTreeSet::new() }
+        Self {
+            plan,
+            chance,
+            clients,
+            next: Nanos::secs(1),
+            undo: BTreeSet::new(),
+            done: BTreeMap::new(),
+        }
     }
 
-    /// Lets the storm rage for its span.
-    pub fn rage(&mut self, world: &mut World, server: &Server) {
+    /// How often each thing was done.
+    #[must_use]
+    pub fn done(&self) -> &BTreeMap<Deed, u64> {
+        &self.done
+    }
+
+    /// Lets the storm rage for its span. `restart` starts what runs on a client's machine.
+    pub fn rage(
+        &mut self,
+        world: &mut World,
+        server: &Server,
+        restart: &dyn Fn(&mut World, NodeId),
+    ) {
         world.set_faults(self.plan.faults.clone());
         let end = world.now() + self.plan.span;
         while world.now() < end {
             let step = self.step_end(end);
             world.run_until(step.max(world.now() + Nanos::millis(1)));
             server.keep_up(world, &mut self.chance);
-            self.undo_due(world, server);
+            self.undo_due(world, server, restart);
             if self.next <= world.now() {
                 self.next = world.now() + self.span_around(self.plan.pause);
                 self.do_something(world, server);
@@ -141,13 +176,27 @@ impl Storm {
         let node = server.node;
         let peer = self.clients[self.chance.length(0, self.clients.len() - 1)];
         let undo_at = world.now() + Nanos::millis(self.chance.between(1, 4_000));
+        let restarting = [Deed::Kill, Deed::CutPower].contains(&deed) && !world.is_running(node);
+        let without =
+            [Deed::KillClient, Deed::CutClientPower].contains(&deed) && !world.is_running(peer);
+        if restarting || without {
+            return;
+        }
+        *self.done.entry(deed).or_default() += 1;
         match deed {
-            Deed::Kill if world.is_running(node) => world.kill(node),
-            Deed::CutPower if world.is_running(node) => {
+            Deed::Kill => world.kill(node),
+            Deed::CutPower => {
                 let cut = [Cut::KeepNone, Cut::KeepAll, Cut::Random];
                 world.cut_power(node, cut[self.chance.length(0, 2)]);
             }
-            Deed::Kill | Deed::CutPower => {}
+            Deed::KillClient => {
+                world.kill(peer);
+                self.undo.insert((undo_at, deed));
+            }
+            Deed::CutClientPower => {
+                world.cut_power(peer, Cut::KeepNone);
+                self.undo.insert((undo_at, deed));
+            }
             Deed::Pause => {
                 world.pause(node);
                 self.undo.insert((undo_at, deed));
@@ -185,12 +234,26 @@ impl Storm {
         }
     }
 
-    fn undo_due(&mut self, world: &mut World, server: &Server) {
+    fn undo_due(
+        &mut self,
+        world: &mut World,
+        server: &Server,
+        restart: &dyn Fn(&mut World, NodeId),
+    ) {
         while let Some((at, deed)) = self.undo.first().copied()
             && at <= world.now()
         {
             self.undo.pop_first();
-            undo(world, server, deed);
+            match deed {
+                Deed::KillClient | Deed::CutClientPower => {
+                    for client in self.clients.iter().copied() {
+                        if !world.is_running(client) {
+                            restart(world, client);
+                        }
+                    }
+                }
+                _ => undo(world, server, deed),
+            }
         }
     }
 
