@@ -206,13 +206,17 @@ pub async fn recover(
     pid: u32,
     broken: Mutation,
 ) -> Result<Found, OpenError> {
-    if small::ensure_dir(lane, data).await.map_err(|errno| OpenError::disk(data, errno))?
-        && let Some(parent) = data.parent()
-    {
+    let made = small::ensure_dir(lane, data).await;
+    let made = made.map_err(|errno| OpenError::disk(data, errno))?;
+    if let Some(parent) = data.parent() {
         // A bare name lies in the directory we were started in.
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let flushed = small::flush_dir(lane, parent, broken).await;
-        flushed.map_err(|errno| OpenError::disk(parent, errno))?;
+        // Also when it was there: who made it may have been killed before its name was durable.
+        match small::flush_dir(lane, parent, broken).await {
+            // Where we may not even look, somebody else made it.
+            Err(Errno::ACCES) if !made => {}
+            flushed => flushed.map_err(|errno| OpenError::disk(parent, errno))?,
+        }
     }
     let lock = DataLock::take(lane, data, pid).await.map_err(|error| match error {
         LockError::Held { pid } => OpenError::Locked { pid },

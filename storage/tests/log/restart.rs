@@ -1,12 +1,13 @@
 //! What was durable before a stop is there after it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use corelane_core::ids::Offset;
 use corelane_core::metrics::Metrics;
 use corelane_core::ring::sim::{Cut, Faults, World};
 use corelane_core::time::Nanos;
+use corelane_storage::log::boot::recover;
 use corelane_storage::log::store::AppendError;
 
 use crate::harness::{
@@ -253,4 +254,31 @@ fn a_fenced_directory_says_so_and_promises_nothing_more() {
     assert!(world.run_to(Nanos::secs(10), || done.get()), "it was told");
     drop(store);
     world.kill(node);
+}
+
+#[test]
+fn a_directory_made_by_a_start_that_was_killed_is_durable_after_the_next_one() {
+    let mut world = World::new(1, Faults::none());
+    let node = world.node(1);
+    world.start(node, |lane| async move {
+        lane.make_dir("/data").await.expect("nothing is there");
+    });
+    world.run_for(Nanos::secs(1));
+    world.kill(node);
+    world.start(node, |lane| async move {
+        recover(&lane, "/data".as_ref(), 1, None).await.expect("empty, and ours");
+    });
+    world.run_for(Nanos::secs(1));
+    world.cut_power(node, Cut::KeepNone);
+    let there = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&there);
+    world.start(node, move |lane| {
+        let seen = Rc::clone(&seen);
+        async move {
+            let listed = lane.list("/").await.expect("the root is there");
+            seen.set(listed.iter().any(|it| it.name == "data"));
+        }
+    });
+    world.run_for(Nanos::secs(1));
+    assert!(there.get(), "the power took the directory away");
 }
