@@ -41,6 +41,9 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// A batch whose first record was due so long ago is not sent again.
 const DELIVER_WITHIN: Duration = Duration::from_secs(120);
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+/// How often a producer asks for its name, and how long it waits before it asks again.
+const NAME_TRIES: u32 = 300;
+const NAME_PAUSE: Duration = Duration::from_millis(100);
 /// How long a producer sleeps at most: it looks at the phase then.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// Records made before something else may run.
@@ -589,10 +592,19 @@ async fn ask_name(link: &mut Link) -> Result<(i64, i16), LinkError> {
         producer_epoch: -1,
         ..Default::default()
     };
-    let answer = link.ask(&request).await?;
-    let said = answer.decode::<InitProducerIdRequest<'_>>()?;
-    refuse(ApiKey::InitProducerId, said.error_code, "a producer")?;
-    Ok((said.producer_id, said.producer_epoch))
+    let mut tries = NAME_TRIES;
+    loop {
+        let answer = link.ask(&request).await?;
+        let said = answer.decode::<InitProducerIdRequest<'_>>()?;
+        tries -= 1;
+        // A broker that has only just started may not know yet what names it gave.
+        if is_retriable(said.error_code) && 0 < tries {
+            glommio::timer::sleep(NAME_PAUSE).await;
+            continue;
+        }
+        refuse(ApiKey::InitProducerId, said.error_code, "a producer")?;
+        return Ok((said.producer_id, said.producer_epoch));
+    }
 }
 
 /// Takes the answers of one connection.
@@ -670,12 +682,15 @@ fn take(
     Ok(())
 }
 
+fn is_retriable(code: i16) -> bool {
+    ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable)
+}
+
 /// Whether a refusal is worth another try. What came behind a refused batch is out of order until that
 /// one is there.
 fn is_passing(common: &Common, code: i16) -> bool {
     let behind = ErrorCode::OutOfOrderSequenceNumber.code();
-    ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable)
-        || (code == behind && common.workload.own.idempotent)
+    is_retriable(code) || (code == behind && common.workload.own.idempotent)
 }
 
 /// These are in the log.
