@@ -133,3 +133,52 @@ pub(super) fn memory_of(parts: &[Slice]) -> usize {
             .map(|it| if it.is_alone() { it.block_bytes() } else { it.len() })
             .sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(bytes: &[u8]) -> Slice {
+        Buf::copy_of(bytes).freeze()
+    }
+
+    #[test]
+    fn what_waits_counts_for_the_lane_until_it_has_left_or_its_connection_has_gone() {
+        let outbound = Outbound::new(100);
+        let (mut one, mut other) = (outbound.unsent(), outbound.unsent());
+        one.add(60);
+        assert!(!outbound.is_spent());
+        other.add(40);
+        assert!(outbound.is_spent(), "both together");
+        one.subtract(60);
+        assert_eq!((outbound.held(), one.bytes(), outbound.is_spent()), (40, 0, false));
+        drop(other);
+        assert_eq!((outbound.held(), outbound.held_most()), (0, 100));
+    }
+
+    #[test]
+    fn small_answers_that_wait_share_a_block_and_keep_their_bytes() {
+        let (outbound, pool) = (Outbound::new(1 << 20), Pool::new(1 << 20));
+        let mut unsent = outbound.unsent();
+        let packed: Vec<Slice> = (0..10_u8)
+            .map(|it| {
+                let mut parts = vec![slice(&[it; 5]), slice(&[it; 7])];
+                unsent.pack(&pool, &mut parts);
+                assert_eq!(parts.len(), 1);
+                parts.remove(0)
+            })
+            .collect();
+        for (it, at) in packed.iter().zip(0_u8..) {
+            assert_eq!(it[..], [at; 12]);
+        }
+        assert_eq!(outbound.held(), BLOCK_BYTES, "one block for all of them");
+        let mut large = vec![slice(&[1; PACKED_BYTES_MAX + 1])];
+        unsent.pack(&pool, &mut large);
+        assert_eq!((large[0].len(), outbound.held()), (PACKED_BYTES_MAX + 1, BLOCK_BYTES));
+        unsent.settle();
+        assert_eq!(outbound.held(), BLOCK_BYTES, "somebody still has to send from it");
+        drop(packed);
+        unsent.settle();
+        assert_eq!(outbound.held(), 0);
+    }
+}
