@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 
-use corelane_core::buf::{Buf, Slice};
+use corelane_core::buf::Slice;
 use corelane_core::ids::Offset;
 use corelane_core::ring::{Access, Errno, Fd};
 
+use super::ahead::{Brought, Spot};
 use super::store::{ReadError, ReadWant, Shared, Store, verified};
 use crate::batch::HEADER_BYTES;
 use crate::frame::BLOCK_BYTES;
@@ -17,11 +18,11 @@ use crate::frame::BLOCK_BYTES;
 const SLACK_BYTES: usize = 64 * 1024;
 
 /// One read from a file at most, however much was asked for.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl Store {
-    /// Reads from a segment's file, beginning at a signpost before the wanted batch.
-    pub(super) async fn read_cold(
+    /// Reads what is not in memory, and on behind it for a reader that goes on.
+    pub(super) async fn read_old(
         &self,
         shared: &Shared,
         base: Offset,
@@ -29,24 +30,53 @@ impl Store {
         limit: Offset,
         want: &ReadWant,
     ) -> Result<Vec<Slice>, ReadError> {
+        let (goes_on, brought) = self.take_ahead(shared, want.from).await;
+        let (spot, brought) = match brought {
+            Some((spot, brought)) => (spot, Some(brought)),
+            None => {
+                let position = self.cold_start(shared, base, want.from, from_position).await?;
+                (Spot { segment: base, position }, None)
+            }
+        };
+        let read = self.read_cold(shared, spot, brought, limit, want).await?;
+        let Some((slice, next, end)) = read else { return Ok(Vec::new()) };
+        self.read_ahead(shared, want, goes_on, next, end);
+        Ok(vec![slice])
+    }
+
+    /// Reads from a segment's file, beginning at a signpost before the wanted batch, or in what was
+    /// brought from there already. With what was found comes the offset after it, and where it ends.
+    async fn read_cold(
+        &self,
+        shared: &Shared,
+        from: Spot,
+        mut brought: Option<Brought>,
+        limit: Offset,
+        want: &ReadWant,
+    ) -> Result<Option<(Slice, Offset, Spot)>, ReadError> {
+        let Spot { segment: base, mut position } = from;
         let mut bytes = want.bytes_max.min(READ_BYTES_MAX) + SLACK_BYTES;
-        let mut position = from_position;
         loop {
-            let buf = self.bring(shared, base, position, bytes).await?;
-            let at = position % BLOCK_BYTES as u64;
-            let found = cut(&buf.filled()[at as usize..], want, limit);
-            let start = at as usize + found.start;
+            let is_ahead = brought.is_some();
+            let Brought { start, bytes: here } = match brought.take() {
+                Some(it) => it,
+                None => self.bring(shared, base, position, bytes).await?,
+            };
+            let at = (position - start) as usize;
+            let found = cut(&here[at..], want, limit);
             match found.end {
-                End::Found => {
-                    let end = start + found.len;
-                    return Ok(vec![buf.slice(start..end)]);
+                End::Found { next } => {
+                    let first = at + found.start;
+                    let last = first + found.len;
+                    let end = Spot { segment: base, position: start + last as u64 };
+                    return Ok(Some((here.slice(first..last), next, end)));
                 }
-                End::Nothing => return Ok(Vec::new()),
-                // The wanted batch lies further on, or is larger than what was brought.
+                End::Nothing => return Ok(None),
+                // The wanted batch lies further on, or is larger than what was brought, or came since.
                 End::NeedsMore { bytes: needed } => {
                     let moved = 0 < found.start;
                     position += found.start as u64;
-                    if !moved && needed <= bytes {
+                    if !moved && needed <= bytes && !is_ahead {
                         let path = self.segment_path(shared, base);
                         return Err(ReadError::Corrupt { path, position });
                     }
@@ -62,13 +92,13 @@ impl Store {
     }
 
     /// Brings about `bytes` of a segment into one buffer, from the block that holds `position`.
-    async fn bring(
+    pub(super) async fn bring(
         &self,
         shared: &Shared,
         base: Offset,
         position: u64,
         bytes: usize,
-    ) -> Result<Buf, ReadError> {
+    ) -> Result<Brought, ReadError> {
         let start = position - position % BLOCK_BYTES as u64;
         let wanted = (position - start) as usize + bytes;
         let (in_file, len, finished) = {
@@ -107,7 +137,7 @@ impl Store {
                 buf.put(&part);
             }
         }
-        Ok(buf)
+        Ok(Brought { start, bytes: buf.freeze() })
     }
 
     /// The segment's file, opened at first use.
@@ -144,9 +174,14 @@ struct Found {
 }
 
 enum End {
-    Found,
+    /// `next` follows the last of them.
+    Found {
+        next: Offset,
+    },
     Nothing,
-    NeedsMore { bytes: usize },
+    NeedsMore {
+        bytes: usize,
+    },
     Corrupt,
 }
 
@@ -154,21 +189,17 @@ enum End {
 fn cut(bytes: &[u8], want: &ReadWant, limit: Offset) -> Found {
     let mut at = 0;
     let mut start = None;
-    let found = |start: usize, at: usize, otherwise: End| Found {
-        start,
-        len: at - start,
-        end: if start < at { End::Found } else { otherwise },
-    };
+    let mut next = want.from;
     loop {
         let rest = &bytes[at..];
         let needed = if rest.len() < HEADER_BYTES { HEADER_BYTES } else { whole_len(rest) };
         if rest.len() < needed {
             let from = start.unwrap_or(at);
-            return found(from, at, End::NeedsMore { bytes: needed });
+            return found(from, at, next, End::NeedsMore { bytes: needed });
         }
         let Some(batch) = verified(rest) else {
             let from = start.unwrap_or(at);
-            return found(from, at, End::Corrupt);
+            return found(from, at, next, End::Corrupt);
         };
         if batch.next_offset() <= want.from {
             at += batch.bytes().len();
@@ -176,18 +207,24 @@ fn cut(bytes: &[u8], want: &ReadWant, limit: Offset) -> Found {
         }
         let from = *start.get_or_insert(at);
         if limit < batch.next_offset() {
-            return found(from, at, End::Nothing);
+            return found(from, at, next, End::Nothing);
         }
         let total = at + batch.bytes().len() - from;
         let first = from == at;
         if want.bytes_max < total && !(first && want.at_least_one) {
-            return found(from, at, End::Nothing);
+            return found(from, at, next, End::Nothing);
         }
         at += batch.bytes().len();
+        next = batch.next_offset();
         if want.bytes_max <= total {
-            return found(from, at, End::Nothing);
+            return found(from, at, next, End::Nothing);
         }
     }
+}
+
+fn found(start: usize, at: usize, next: Offset, otherwise: End) -> Found {
+    let end = if start < at { End::Found { next } } else { otherwise };
+    Found { start, len: at - start, end }
 }
 
 /// The length a header claims; zero when it claims nonsense, so that it is looked at and refused.

@@ -4,6 +4,7 @@
 //! lane its share under a new generation; [`store`] appends and reads; the upkeep behind it writes
 //! segments, retires journal files and takes away what was deleted.
 
+mod ahead;
 pub mod boot;
 mod checkpointing;
 mod cold;

@@ -124,7 +124,7 @@ impl Store {
         budget.min(self.0.upkeep_rules.memory_bytes_max)
     }
 
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.memory_bytes_max() <= self.0.lane.pool().stats().lent_bytes
     }
 

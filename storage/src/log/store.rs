@@ -15,6 +15,7 @@ use corelane_core::metrics::{Counter, Metrics};
 use corelane_core::ring::Errno;
 use corelane_core::sync::{Event, Queue};
 
+use super::ahead::Ahead;
 use super::journal::{Commit, Journal, JournalRefusal};
 use super::line::Line;
 use super::mutant::Mutant;
@@ -54,17 +55,21 @@ pub(super) struct Inner {
     pub(super) sealed: Queue<(TopicPartition, Offset)>,
     pub(super) upkeep: Event,
     pub(super) line: Line,
+    pub(super) ahead: Ahead,
     scratch: RefCell<Scratch>,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
-struct Counts {
+pub(super) struct Counts {
     batches: Counter,
     bytes: Counter,
     /// Read whole for their checksum when they were appended.
     summed: Counter,
     duplicates: Counter,
     cold_reads: Counter,
+    /// Begun before anybody asked, and of those asked for.
+    pub(super) ahead_reads: Counter,
+    pub(super) ahead_taken: Counter,
 }
 
 /// Why an append is refused. Nothing was changed.
@@ -169,12 +174,15 @@ impl Store {
             sealed: Queue::new(lane, SEALED_WAITING_MAX),
             upkeep: Event::new(lane),
             line: Line::new(lane, metrics),
+            ahead: Ahead::default(),
             counts: Counts {
                 batches: metrics.counter("log.batches"),
                 bytes: metrics.counter("log.bytes"),
                 summed: metrics.counter("log.summed_bytes"),
                 duplicates: metrics.counter("log.duplicates"),
                 cold_reads: metrics.counter("log.cold_reads"),
+                ahead_reads: metrics.counter("log.ahead_reads"),
+                ahead_taken: metrics.counter("log.ahead_taken"),
             },
         }));
         let weak = Rc::downgrade(&store.0);
@@ -395,8 +403,7 @@ impl Store {
             ReadPlan::Memory(slices) => slices,
             ReadPlan::Segment { base, from_position } => {
                 self.0.counts.cold_reads.add(1);
-                let from_position = self.cold_start(shared, base, want.from, from_position).await?;
-                self.read_cold(shared, base, from_position, limit, want).await?
+                self.read_old(shared, base, from_position, limit, want).await?
             }
         };
         let bytes = slices.iter().map(|it| it.len()).sum();
@@ -416,7 +423,7 @@ impl Store {
     }
 
     /// Where to begin looking, once the segment knows where its batches are.
-    async fn cold_start(
+    pub(super) async fn cold_start(
         &self,
         shared: &Shared,
         base: Offset,

@@ -307,6 +307,7 @@ impl Store {
                 return Err(errno);
             }
         }
+        self.0.ahead.forget_old(self.0.lane.now());
         self.learn_ages().await?;
         self.relieve_memory().await?;
         if round.is_multiple_of(EXPIRY_ROUNDS) {

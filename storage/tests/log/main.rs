@@ -1,6 +1,7 @@
 //! Stories of a lane's log on a simulated disk: stops, cuts, restarts.
 
 mod ages;
+mod ahead;
 mod crash;
 mod harness;
 mod indexes;
