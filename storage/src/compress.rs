@@ -77,7 +77,7 @@ impl Codec {
     }
 }
 
-/// How hard to compress. Snappy has no levels, and LZ4 is only written in its fast form.
+/// How hard to compress. Snappy has no levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
     #[default]
@@ -261,6 +261,9 @@ fn read_all(
     }
 }
 
+/// The level that Kafka's configuration calls its default: what is written then is the fast form.
+const LZ4_LEVEL_FAST: i32 = 9;
+const WHY: &str = "compressing into memory";
 const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 /// Magic, version and the oldest version that can read it.
 const XERIAL_HEADER_BYTES: usize = 16;
@@ -297,28 +300,24 @@ impl Compressor {
     /// # Panics
     /// When the level is none of the codec's: the configuration refuses those.
     pub fn compress(&mut self, codec: Codec, level: Level, payload: &[u8], out: &mut Vec<u8>) {
-        const WHY: &str = "compressing into memory";
         match codec {
             Codec::None => out.extend_from_slice(payload),
             Codec::Gzip => {
                 let level = match level {
                     Level::Default => flate2::Compression::default(),
-                    Level::Of(level) => flate2::Compression::new(level.clamp(0, 9) as u32),
+                    Level::Of(level) => {
+                        flate2::Compression::new(u32::try_from(level).expect("a level of gzip"))
+                    }
                 };
                 let mut encoder = flate2::write::GzEncoder::new(out, level);
                 encoder.write_all(payload).expect(WHY);
                 encoder.finish().expect(WHY);
             }
             Codec::Snappy => self.snappy(payload, out),
-            Codec::Lz4 => {
-                // Java refuses blocks that depend on each other.
-                let info = lz4_flex::frame::FrameInfo::new()
-                    .block_mode(lz4_flex::frame::BlockMode::Independent)
-                    .block_size(lz4_flex::frame::BlockSize::Max64KB);
-                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
-                encoder.write_all(payload).expect(WHY);
-                encoder.finish().expect(WHY);
-            }
+            Codec::Lz4 => match level {
+                Level::Of(level) if level != LZ4_LEVEL_FAST => lz4_at(level, payload, out),
+                Level::Default | Level::Of(_) => lz4_fast(payload, out),
+            },
             Codec::Zstd => {
                 let level = match level {
                     Level::Default => zstd::DEFAULT_COMPRESSION_LEVEL,
@@ -352,6 +351,31 @@ impl Compressor {
             out.truncate(at + 4 + written);
         }
     }
+}
+
+/// The way LZ4 is written unless somebody asks for better: blocks that do not depend on each other,
+/// because Java refuses the others.
+fn lz4_fast(payload: &[u8], out: &mut Vec<u8>) {
+    let info = lz4_flex::frame::FrameInfo::new()
+        .block_mode(lz4_flex::frame::BlockMode::Independent)
+        .block_size(lz4_flex::frame::BlockSize::Max64KB);
+    let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
+    encoder.write_all(payload).expect(WHY);
+    encoder.finish().expect(WHY);
+}
+
+/// The same frame, searched for longer. Levels beyond the library's last are its last.
+fn lz4_at(level: i32, payload: &[u8], out: &mut Vec<u8>) {
+    let mut encoder = lz4::EncoderBuilder::new()
+        .level(u32::try_from(level).expect("a level of lz4"))
+        .block_mode(lz4::BlockMode::Independent)
+        .block_size(lz4::BlockSize::Max64KB)
+        .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
+        .checksum(lz4::ContentChecksum::NoChecksum)
+        .build(out)
+        .expect(WHY);
+    encoder.write_all(payload).expect(WHY);
+    encoder.finish().1.expect(WHY);
 }
 
 #[cfg(test)]
@@ -390,6 +414,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_level_is_obeyed_wherever_the_codec_has_levels() {
+        let text: Vec<u8> = (0..40_000_u64)
+            .flat_map(|it| (it.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52).to_string().into_bytes())
+            .collect();
+        let (mut fold, mut unfold) = (Compressor::new(), Decompressor::new());
+        let mut bytes = |codec, level| {
+            let mut folded = Vec::new();
+            fold.compress(codec, level, &text, &mut folded);
+            let back = unfold.decompress(codec, &folded, text.len());
+            assert_eq!(back, Ok(&text[..]), "{codec:?} at {level:?}");
+            folded.len()
+        };
+        for (codec, low, high) in [(Codec::Gzip, 1, 9), (Codec::Lz4, 1, 12), (Codec::Zstd, -5, 19)]
+        {
+            let (low, high) = (bytes(codec, Level::Of(low)), bytes(codec, Level::Of(high)));
+            assert!(high < low, "{codec:?}: {high} bytes at best, {low} at the least");
+        }
+        let lz4: Vec<_> = (1..=17).map(|it| bytes(Codec::Lz4, Level::Of(it))).collect();
+        assert_eq!(lz4[8], bytes(Codec::Lz4, Level::Default), "the default is the fast form");
+        assert!(lz4[11] < lz4[8], "and asking for more gives more: {lz4:?}");
+        assert_eq!(lz4[16], lz4[11], "beyond the last level is the last");
     }
 
     #[test]

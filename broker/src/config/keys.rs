@@ -184,7 +184,7 @@ rows! {
         .check(Check::BetweenOr(1, 9, -1))
         .doc("The level when the broker compresses with gzip. -1: the codec's own choice.");
     LZ4_LEVEL = Row::new("compression.lz4.level", Int, "9").dynamic().check(Check::Between(1, 17))
-        .doc("The level when the broker compresses with lz4.");
+        .doc("The level when the broker compresses with lz4. 9: its fast form. Levels beyond 12 are 12.");
     ZSTD_LEVEL = Row::new("compression.zstd.level", Int, "3").dynamic()
         .check(Check::Between(-131_072, 22))
         .doc("The level when the broker compresses with zstd.");

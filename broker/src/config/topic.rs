@@ -28,7 +28,7 @@ rows! {
         .doc("The level when the broker compresses with gzip. -1: the codec's own choice.");
     COMPRESSION_LZ4_LEVEL = Row::new("compression.lz4.level", Int, "9").dynamic()
         .check(Check::Between(1, 17)).falls_back_on(&[&keys::LZ4_LEVEL])
-        .doc("The level when the broker compresses with lz4.");
+        .doc("The level when the broker compresses with lz4. 9: its fast form. Levels beyond 12 are 12.");
     COMPRESSION_TYPE = Row::new("compression.type", Text, "producer").dynamic()
         .check(Check::OneOf(CODECS)).falls_back_on(&[&keys::COMPRESSION_TYPE])
         .doc("How batches are stored. producer keeps them as they came.");
