@@ -7,13 +7,31 @@ use crate::ids::LaneId;
 
 type Slot = u32;
 
+/// What goes the way of the questions.
+pub(super) enum Asked<Q, A> {
+    Question(Q),
+    /// The answer to a question that was put off under this number.
+    Late(u64, A),
+}
+
+/// What goes the way of the answers.
+pub(super) enum Told<A> {
+    Answer(A),
+    /// None will come.
+    Nothing,
+    /// It will come late, under this number.
+    Later(u64),
+    /// A late answer has arrived.
+    Heard,
+}
+
 pub(super) struct Queues<Q, A> {
     lanes: u16,
     slots: usize,
     /// By ordered pair: who asks, who is asked.
-    questions: Vec<ArrayQueue<(Slot, Q)>>,
+    questions: Vec<ArrayQueue<(Slot, Asked<Q, A>)>>,
     /// By ordered pair: who answers, who asked.
-    answers: Vec<ArrayQueue<(Slot, Option<A>)>>,
+    answers: Vec<ArrayQueue<(Slot, Told<A>)>>,
     bells: Vec<Bell>,
 }
 
@@ -42,21 +60,21 @@ impl<Q, A> Queues<Q, A> {
         &self.bells[usize::from(lane.0)]
     }
 
-    pub(super) fn put_question(&self, from: LaneId, to: LaneId, slot: Slot, question: Q) {
-        let full = self.questions[self.pair(from, to)].push((slot, question)).is_err();
+    pub(super) fn put_question(&self, from: LaneId, to: LaneId, slot: Slot, asked: Asked<Q, A>) {
+        let full = self.questions[self.pair(from, to)].push((slot, asked)).is_err();
         assert!(!full, "every question holds a slot");
     }
 
-    pub(super) fn take_question(&self, from: LaneId, to: LaneId) -> Option<(Slot, Q)> {
+    pub(super) fn take_question(&self, from: LaneId, to: LaneId) -> Option<(Slot, Asked<Q, A>)> {
         self.questions[self.pair(from, to)].pop()
     }
 
-    pub(super) fn put_answer(&self, from: LaneId, to: LaneId, slot: Slot, answer: Option<A>) {
-        let full = self.answers[self.pair(from, to)].push((slot, answer)).is_err();
+    pub(super) fn put_answer(&self, from: LaneId, to: LaneId, slot: Slot, told: Told<A>) {
+        let full = self.answers[self.pair(from, to)].push((slot, told)).is_err();
         assert!(!full, "every answer's place was reserved by its question");
     }
 
-    pub(super) fn take_answer(&self, from: LaneId, to: LaneId) -> Option<(Slot, Option<A>)> {
+    pub(super) fn take_answer(&self, from: LaneId, to: LaneId) -> Option<(Slot, Told<A>)> {
         self.answers[self.pair(from, to)].pop()
     }
 
