@@ -31,9 +31,6 @@ use crate::node::Node;
 /// Requests that wait for the log to be read back.
 const EARLY_MAX: usize = 10_000;
 
-/// How long a write steps back when journal or memory are used up.
-const BUSY: Nanos = Nanos::millis(1);
-
 const NEVER_MS: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +229,7 @@ impl Seat {
             let Some((ticket, appended)) = first else {
                 let busy = !self.unwritten.borrow().is_empty();
                 if busy {
-                    node.lane().sleep(BUSY).await;
+                    node.store().room().await;
                 } else {
                     self.to_commit.past(seen).await;
                 }

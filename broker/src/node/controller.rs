@@ -215,7 +215,7 @@ impl Controller {
         let appended = loop {
             match node.store().append(&METADATA, &mut batch, false) {
                 Ok(appended) => break appended,
-                Err(AppendError::Overloaded) => node.lane().sleep(Nanos::millis(1)).await,
+                Err(AppendError::Overloaded) => node.store().room().await,
                 Err(error) => return Err(Refused(error)),
             }
         };

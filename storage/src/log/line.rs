@@ -168,11 +168,22 @@ impl Store {
                 line.came.past(came).await;
                 continue;
             }
-            let look = self.0.lane.now() + LOOK;
-            let freed = race(self.0.journal.moved(), self.0.keep.settled.wait());
-            // The time being over is as good a reason as any.
-            let _either = self.0.lane.until(look, freed).await;
+            self.freed().await;
         }
+    }
+
+    /// Waits until an append, a creation or a removal that was refused because everything is used up
+    /// may be tried again.
+    pub async fn room(&self) {
+        self.0.upkeep.notify();
+        self.freed().await;
+    }
+
+    async fn freed(&self) {
+        let look = self.0.lane.now() + LOOK;
+        let freed = race(self.0.journal.moved(), self.0.keep.settled.wait());
+        // The time being over is as good a reason as any.
+        let _either = self.0.lane.until(look, freed).await;
     }
 
     /// Appends the first in the line, if it can be. Says how large it was.
