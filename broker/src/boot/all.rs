@@ -8,7 +8,7 @@ use std::sync::Arc;
 use corelane_core::ids::{LaneId, TopicPartition};
 use corelane_core::lane::{Lane, join_all};
 use corelane_core::mailbox::Link;
-use corelane_core::ring::Errno;
+use corelane_core::ring::{Errno, Space};
 use corelane_storage::log::boot::{Found, Notice, OpenError, recover};
 use corelane_storage::log::mutant::Mutant as LogMutant;
 use corelane_storage::log::open::{LogConfig, adopt, mark_clean, share_out};
@@ -66,6 +66,7 @@ impl All {
             exit: Exit::DataDirectory,
             what: format!("cannot use the data directory {}: {it}", config.data),
         })?;
+        let space = lane.space(&data).await;
         let endpoints = config.listeners.iter().zip(&bound).map(|(listener, (_, addr))| {
             let (host, port) = listener.advertised(addr.port());
             Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
@@ -73,6 +74,7 @@ impl All {
         let facts = Arc::new(Facts {
             config: (**config).clone(),
             cluster_id: identity.cluster_id,
+            directory: identity.directory,
             endpoints: endpoints.collect(),
             lanes: self.lanes,
             incarnation: found.generation,
@@ -99,7 +101,7 @@ impl All {
                 .iter()
                 .map(|it| format!("{}:{}", it.host, it.port))
                 .collect(),
-            notices: told(&found),
+            notices: std::iter::once(placed(config, &space)).chain(told(&found)).collect(),
         };
         Ok((ready, Taken { found }))
     }
@@ -131,6 +133,20 @@ fn done(tell: Option<BootTell>) -> Result<(), Trouble> {
     match tell.expect("a lane that boots answers") {
         BootTell::Done => Ok(()),
         BootTell::Failed(trouble) => Err(trouble),
+    }
+}
+
+/// The line that says where the data is.
+fn placed(config: &Config, space: &Result<Space, Errno>) -> String {
+    let data = std::path::absolute(&config.data).unwrap_or_else(|_| PathBuf::from(&config.data));
+    match space {
+        Ok(Space { total_bytes, free_bytes, file_system }) => format!(
+            "data in {} on {file_system}, {} of {} MiB free",
+            data.display(),
+            free_bytes >> 20,
+            total_bytes >> 20
+        ),
+        Err(errno) => format!("data in {}, of unknown size: {errno}", data.display()),
     }
 }
 
@@ -181,7 +197,6 @@ pub(super) fn log_config(config: &Config, lanes: NonZeroU16, broken: Mutation) -
     }
     log.broken = (broken == Some(Mutant::NoFlush)).then_some(LogMutant::NoFlush);
     log.upkeep.lanes = lanes.get();
-    log.upkeep.producer_expiry_ms = settings.number(&keys::PRODUCER_ID_EXPIRATION_MS);
     log
 }
 

@@ -6,15 +6,19 @@ use corelane_core::buf::Buf;
 use corelane_core::ids::{BrokerId, TopicId};
 use corelane_core::lane::Lane;
 use corelane_core::ring::{Access, Errno, Sync};
+use corelane_net::wire::Uuid;
 
 const NAME: &str = "meta.properties";
 const BYTES_MAX: usize = 4096;
+const DIRECTORY: &str = "directory.id";
 
 /// The directory's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub cluster_id: String,
     pub node: BrokerId,
+    /// The directory's own name among all of the cluster.
+    pub directory: Uuid,
 }
 
 /// Why it cannot be used.
@@ -52,44 +56,79 @@ pub(super) async fn take(
             let bytes = usize::try_from(bytes).unwrap_or(BYTES_MAX).min(BYTES_MAX);
             let (read, buf) = lane.read_full(&file, 0, Buf::unpooled(BYTES_MAX), bytes).await;
             read.map_err(IdentityError::Disk)?;
-            Some(parse(&String::from_utf8_lossy(buf.filled()))?)
+            Some(parse(&String::from_utf8_lossy(buf.filled()), || draw(lane))?)
         }
         Err(Errno::NOENT) => None,
         Err(errno) => return Err(IdentityError::Disk(errno)),
     };
     match found {
-        Some(found) if found.node != node => {
+        Some((found, _)) if found.node != node => {
             Err(IdentityError::OtherNode { ours: node, theirs: found.node })
         }
-        Some(found) => Ok(found),
+        Some((found, Written::Whole)) => Ok(found),
+        Some((made, Written::WithoutDirectory)) => {
+            write(lane, data, &made).await.map_err(IdentityError::Disk)?;
+            Ok(made)
+        }
         None => {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&lane.random().to_be_bytes());
-            id[8..].copy_from_slice(&lane.random().to_be_bytes());
-            let made = Identity { cluster_id: TopicId(id).to_string(), node };
+            let cluster_id = TopicId(draw(lane)).to_string();
+            let made = Identity { cluster_id, node, directory: Uuid(draw(lane)) };
             write(lane, data, &made).await.map_err(IdentityError::Disk)?;
             Ok(made)
         }
     }
 }
 
-fn parse(text: &str) -> Result<Identity, IdentityError> {
-    let value = |key: &str| {
+fn draw(lane: &Lane) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&lane.random().to_be_bytes());
+    id[8..].copy_from_slice(&lane.random().to_be_bytes());
+    id
+}
+
+/// What a file says of itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// By a version that gave directories no names.
+    WithoutDirectory,
+}
+
+/// Reads a file; a directory without a name gets the one that is drawn.
+fn parse(
+    text: &str,
+    draw: impl FnOnce() -> [u8; 16],
+) -> Result<(Identity, Written), IdentityError> {
+    let found = |key: &str| {
         let line = text.lines().find_map(|it| it.trim().strip_prefix(key)?.strip_prefix('='));
-        line.map(str::to_owned).ok_or_else(|| IdentityError::Damaged(format!("it has no {key}")))
+        line.map(str::to_owned)
     };
+    let value =
+        |key: &str| found(key).ok_or_else(|| IdentityError::Damaged(format!("it has no {key}")));
     match value("version")?.as_str() {
         "1" => {}
         other => return Err(IdentityError::Damaged(format!("version {other} is not known"))),
     }
     let node = value("node.id")?;
     let node = node.parse().map_err(|_| IdentityError::Damaged(format!("node.id is {node}")))?;
-    Ok(Identity { cluster_id: value("cluster.id")?, node: BrokerId(node) })
+    let (directory, written) = match found(DIRECTORY) {
+        None => (draw(), Written::WithoutDirectory),
+        Some(name) => match TopicId::parse(&name) {
+            Some(it) => (it.0, Written::Whole),
+            None => return Err(IdentityError::Damaged(format!("{DIRECTORY} is {name}"))),
+        },
+    };
+    let (cluster_id, node) = (value("cluster.id")?, BrokerId(node));
+    Ok((Identity { cluster_id, node, directory: Uuid(directory) }, written))
 }
 
 async fn write(lane: &Lane, data: &Path, identity: &Identity) -> Result<(), Errno> {
-    let text =
-        format!("version=1\ncluster.id={}\nnode.id={}\n", identity.cluster_id, identity.node.0);
+    let Identity { cluster_id, node, directory } = identity;
+    let text = format!(
+        "version=1\ncluster.id={cluster_id}\nnode.id={}\n{DIRECTORY}={}\n",
+        node.0,
+        TopicId(directory.0)
+    );
     let fresh = data.join(format!("{NAME}.new"));
     let access = Access { write: true, create: true, ..Access::default() };
     let (file, _) = lane.open(&fresh, access).await?;
@@ -106,13 +145,22 @@ mod tests {
 
     #[test]
     fn an_identity_is_read_as_it_was_written_or_refused_with_its_fault() {
-        let good = parse("version=1\ncluster.id=abc\nnode.id=7\n").expect("good");
-        assert_eq!(good, Identity { cluster_id: "abc".to_owned(), node: BrokerId(7) });
+        let identity = |directory| {
+            let cluster_id = "abc".to_owned();
+            Identity { cluster_id, node: BrokerId(7), directory: Uuid(directory) }
+        };
+        let parse = |text: &str| parse(text, || [9; 16]);
+        let old = "version=1\ncluster.id=abc\nnode.id=7\n";
+        let read = parse(old).expect("good");
+        assert_eq!(read, (identity([9; 16]), Written::WithoutDirectory));
+        let new = format!("{old}directory.id={}\n", TopicId([5; 16]));
+        assert_eq!(parse(&new).expect("good"), (identity([5; 16]), Written::Whole));
         for (text, fault) in [
             ("", "has no version"),
             ("version=2\ncluster.id=a\nnode.id=1", "version 2 is not known"),
             ("version=1\nnode.id=1", "has no cluster.id"),
             ("version=1\ncluster.id=a\nnode.id=x", "node.id is x"),
+            ("version=1\ncluster.id=a\nnode.id=1\ndirectory.id=x", "directory.id is x"),
         ] {
             let error = parse(text).expect_err("bad").to_string();
             assert!(error.contains(fault), "{error}");

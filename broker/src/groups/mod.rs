@@ -6,16 +6,16 @@
 //! gathers the answers.
 //!
 //! A member may wait minutes for the others. So that this holds none of the few places for
-//! questions between two lanes, a question whose answer is not there at once is answered with
-//! that fact, and the answer follows as a question the other way.
+//! questions between two lanes, an answer that is not there at once is put off.
 
 mod load;
 mod seat;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ use corelane_coordinator::{
     Answer, GroupConfig, GroupError, ListGroups, Now, Request, partition_for,
 };
 use corelane_core::ids::{LaneId, PartitionIndex, TopicPartition};
-use corelane_core::lane::{Importance, join_all};
-use corelane_core::sync::{Giver, Permits, Taker, once};
+use corelane_core::lane::join_all;
+use corelane_core::sync::{Permits, Taker};
 
 use crate::config::keys;
 use crate::config::settings::Settings;
@@ -37,13 +37,10 @@ use seat::Seat;
 /// Partitions of one lane that are read back at the same time.
 const LOADS_AT_ONCE: usize = 4;
 
-/// The coordinators of one lane, and the answers its handlers wait for.
+/// The coordinators of one lane.
 #[derive(Default)]
 pub struct Groups {
     seats: RefCell<BTreeMap<TopicPartition, Rc<Seat>>>,
-    /// By the number of the question: handlers whose answers come later, from another lane.
-    parked: RefCell<BTreeMap<u64, Giver<Vec<Answer>>>>,
-    questions: Cell<u64>,
     loads: RefCell<Option<Permits>>,
 }
 
@@ -151,41 +148,14 @@ impl Node {
         if home == self.lane().id() {
             return all(self.seats_answer(asks)).await;
         }
-        let (_guard, number, taker) = self.park();
-        let from = self.lane().id();
-        let Tell::Groups(answers) = self.ask(home, Ask::Groups { from, number, asks }).await else {
+        let Tell::Groups(answers) = self.ask(home, Ask::Groups(asks)).await else {
             panic!("groups answer what they are asked")
         };
-        match answers {
-            Some(answers) => answers,
-            None => taker.take().await.expect("parked until it is answered"),
-        }
+        answers
     }
 
-    fn park(&self) -> (Parked, u64, Taker<Vec<Answer>>) {
-        let number = self.0.groups.questions.get() + 1;
-        self.0.groups.questions.set(number);
-        let (giver, taker) = once(self.lane());
-        self.0.groups.parked.borrow_mut().insert(number, giver);
-        (Parked { node: self.clone(), number }, number, taker)
-    }
-
-    /// A question that was answered as parked has its answers now.
-    pub(crate) fn groups_answered(&self, number: u64, answers: Vec<Answer>) {
-        // The client may have hung up meanwhile.
-        if let Some(giver) = self.0.groups.parked.borrow_mut().remove(&number) {
-            giver.give(answers);
-        }
-    }
-
-    /// Another lane's requests to coordinators here. They take effect now. `None`: some answer is
-    /// not there yet, and all of them will follow.
-    pub(crate) fn groups_asked(
-        &self,
-        from: LaneId,
-        number: u64,
-        asks: Vec<(TopicPartition, Request)>,
-    ) -> Option<Vec<Answer>> {
+    /// Another lane's requests to coordinators here. They take effect now.
+    pub(crate) fn groups_asked(&self, asks: Vec<(TopicPartition, Request)>) -> Asked {
         let mut takers = self.seats_answer(asks);
         let mut ready = Vec::with_capacity(takers.len());
         while let Some(taker) = takers.first_mut() {
@@ -194,14 +164,12 @@ impl Node {
             takers.remove(0);
         }
         if takers.is_empty() {
-            return Some(ready);
+            return Asked::Answered(ready);
         }
-        let node = self.clone();
-        self.lane().spawn("answer for a group", Importance::Serving, async move {
+        Asked::Waits(Box::pin(async move {
             ready.extend(all(takers).await);
-            node.ask(from, Ask::GroupsAnswered { number, answers: ready }).await;
-        });
-        None
+            ready
+        }))
     }
 
     fn seats_answer(&self, asks: Vec<(TopicPartition, Request)>) -> Vec<Awaited> {
@@ -282,16 +250,11 @@ async fn all(awaited: Vec<Awaited>) -> Vec<Answer> {
     join_all(awaited.into_iter().map(Awaited::answer)).await
 }
 
-/// A handler that waits for another lane; gone with the handler.
-struct Parked {
-    node: Node,
-    number: u64,
-}
-
-impl Drop for Parked {
-    fn drop(&mut self) {
-        self.node.0.groups.parked.borrow_mut().remove(&self.number);
-    }
+/// What comes of another lane's requests.
+pub(crate) enum Asked {
+    Answered(Vec<Answer>),
+    /// Some answer is not there yet.
+    Waits(Pin<Box<dyn Future<Output = Vec<Answer>>>>),
 }
 
 fn partitions_of(topic: &Topic) -> i32 {

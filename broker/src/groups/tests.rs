@@ -66,8 +66,8 @@ fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
 
 /// A client of lane 0. Half of all groups live on the other.
 #[derive(Clone)]
-struct Client {
-    node: Node,
+pub(crate) struct Client {
+    pub(crate) node: Node,
     peer: Rc<Peer>,
     handlers: Rc<Handlers>,
 }
@@ -87,7 +87,7 @@ impl Client {
         frame.split_off(4)
     }
 
-    async fn make_topic(&self, name: &str) -> Uuid {
+    pub(crate) async fn make_topic(&self, name: &str) -> Uuid {
         let topics = [MetadataRequestTopic { name: Some(name), ..Default::default() }];
         let request = MetadataRequest {
             topics: Some((&topics).into()),
@@ -295,7 +295,9 @@ fn error(code: i16) -> ErrorCode {
 }
 
 /// Runs a story with a client of a fresh broker.
-fn story<F: Future<Output = ()> + 'static>(tell: impl Fn(Client) -> F + Clone + 'static) {
+pub(crate) fn story<F: Future<Output = ()> + 'static>(
+    tell: impl Fn(Client) -> F + Clone + 'static,
+) {
     let mut world = World::new(1, Faults::none());
     let machine = world.node(LANES);
     let ports: Vec<Option<Port<Ask, Tell>>> = mesh(LANES, 64).into_iter().map(Some).collect();
@@ -336,6 +338,7 @@ async fn node_on(lane: &Lane, port: Port<Ask, Tell>) -> Node {
     let facts = Facts {
         config: load(&inputs).expect("a good configuration"),
         cluster_id: "cluster".to_owned(),
+        directory: Uuid::default(),
         endpoints: vec![Endpoint {
             listener: "PLAINTEXT".to_owned(),
             host: "here".to_owned(),

@@ -1,5 +1,7 @@
 //! Stories of a broker that is administered, over real frames in the simulator.
 
+use corelane_core::ids::{ProducerEpoch, ProducerId};
+use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 use corelane_net::api::Api;
 use corelane_net::messages::alter_configs::AlterConfigsRequest;
@@ -16,7 +18,9 @@ use corelane_net::messages::describe_acls::DescribeAclsRequest;
 use corelane_net::messages::describe_cluster::DescribeClusterRequest;
 use corelane_net::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use corelane_net::messages::describe_log_dirs::DescribeLogDirsRequest;
-use corelane_net::messages::describe_quorum::DescribeQuorumRequest;
+use corelane_net::messages::describe_quorum::{
+    DescribeQuorumRequest, RequestPartitionData, RequestTopicData,
+};
 use corelane_net::messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use corelane_net::messages::elect_leaders::ElectLeadersRequest;
 use corelane_net::messages::incremental_alter_configs::{
@@ -26,7 +30,9 @@ use corelane_net::messages::list_config_resources::ListConfigResourcesRequest;
 use corelane_net::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use corelane_net::messages::metadata::MetadataRequest;
 use corelane_net::messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
-use corelane_net::wire::Request;
+use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use corelane_net::wire::{Records, Request, Uuid};
+use corelane_storage::build::BatchBuilder;
 
 use super::resources::{BROKER, TOPIC};
 use crate::testing::{Client, answer, story};
@@ -183,6 +189,75 @@ fn a_value_is_heard_from_the_nearest_place() {
             set(c, TOPIC, "none", "retention.ms", "9").await,
             ErrorCode::UnknownTopicOrPartition
         );
+    });
+}
+
+#[test]
+fn what_is_read_at_start_only_is_not_altered_later() {
+    story(2, |mut client| async move {
+        for (key, value) in [
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("group.min.session.timeout.ms", "10"),
+            ("group.max.session.timeout.ms", "1000000"),
+            ("group.max.size", "5"),
+            ("offset.metadata.max.bytes", "10"),
+            ("offsets.retention.minutes", "10"),
+            ("offsets.topic.num.partitions", "10"),
+        ] {
+            for of in ["", "1"] {
+                let told = set(&mut client, BROKER, of, key, value).await;
+                assert_eq!(told, ErrorCode::InvalidRequest, "{key}");
+            }
+        }
+    });
+}
+
+async fn send(client: &mut Client, sequence: i32) -> ErrorCode {
+    let mut batch = BatchBuilder::new();
+    batch.producer(ProducerId(77), ProducerEpoch(0), sequence);
+    batch.record(0, None, Some(b"value"));
+    let batch = batch.build();
+    let partition = PartitionProduceData { index: 0, records: Some(Records::Bytes(&batch)) };
+    let topic =
+        TopicProduceData { name: "t", partition_data: [partition].into(), ..Default::default() };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 1000,
+        topic_data: [topic].into(),
+        ..Default::default()
+    };
+    let frame = client.ask(11, &request).await;
+    let topic = answer(11, &frame, &request).responses.first().expect("one topic");
+    name(topic.partition_responses.first().expect("one partition").error_code)
+}
+
+#[test]
+fn how_long_a_silent_producer_is_known_can_be_altered() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        create(c, "t", 1, false).await;
+        assert_eq!(send(c, 0).await, ErrorCode::None);
+        c.sleep(Nanos::secs(150)).await;
+        assert_eq!(send(c, 5).await, ErrorCode::OutOfOrderSequenceNumber, "it is known");
+        let altered = set(c, BROKER, "", "producer.id.expiration.ms", "60000").await;
+        assert_eq!(altered, ErrorCode::None);
+        c.sleep(Nanos::secs(250)).await;
+        assert_eq!(send(c, 5).await, ErrorCode::None, "of a stranger any sequence is the first");
+    });
+}
+
+#[test]
+fn the_only_voter_has_the_name_of_its_directory() {
+    story(2, |mut client| async move {
+        let partition = RequestPartitionData { partition_index: 0 };
+        let topic =
+            RequestTopicData { topic_name: "__cluster_metadata", partitions: [partition].into() };
+        let request = DescribeQuorumRequest { topics: [topic].into() };
+        let frame = client.ask(2, &request).await;
+        let topic = answer(2, &frame, &request).topics.first().expect("one topic");
+        let partition = topic.partitions.first().expect("one partition");
+        let voter = partition.current_voters.first().expect("one voter");
+        assert_ne!(voter.replica_directory_id, Uuid::ZERO);
     });
 }
 

@@ -42,10 +42,10 @@ pub(super) async fn handle(call: Call) -> Reply {
         // A leader has everything it has, now.
         let voter = ReplicaState {
             replica_id: id,
+            replica_directory_id: call.node.facts().directory,
             log_end_offset: standing.end.0,
             last_fetch_timestamp: now_ms,
             last_caught_up_timestamp: now_ms,
-            ..Default::default()
         };
         ResponsePartitionData {
             partition_index: index,

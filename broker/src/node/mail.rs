@@ -63,17 +63,8 @@ pub enum Ask {
         number: u64,
     },
     Look(Look),
-    /// Ask coordinators of groups, for the question `number` of the lane `from`.
-    Groups {
-        from: LaneId,
-        number: u64,
-        asks: Vec<(TopicPartition, Request)>,
-    },
-    /// The answers to an earlier question of this lane.
-    GroupsAnswered {
-        number: u64,
-        answers: Vec<Answer>,
-    },
+    /// Ask coordinators of groups.
+    Groups(Vec<(TopicPartition, Request)>),
     Work(Work),
     /// Lane 0 only.
     Decide(Plan),
@@ -89,9 +80,7 @@ pub enum Tell {
     /// To what needs no other answer.
     Heard,
     Looked(Box<dyn Any + Send>),
-    /// `None`: the answers follow.
-    Groups(Option<Vec<Answer>>),
-    GroupsAnswered,
+    Groups(Vec<Answer>),
     Worked(Box<dyn Any + Send>),
     Decided(Result<Box<dyn Any + Send>, Refused>),
     Learnt,

@@ -8,6 +8,8 @@ mod controller;
 pub(crate) mod fetch_sessions;
 mod mail;
 mod partitions;
+#[cfg(test)]
+mod waits;
 mod watch;
 
 use std::any::Any;
@@ -21,6 +23,7 @@ use corelane_core::ids::{BrokerId, LaneId, TopicId, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::mailbox::Link;
 use corelane_core::metrics::Metrics;
+use corelane_net::wire::Uuid;
 use corelane_storage::log::store::Store;
 
 #[cfg(test)]
@@ -52,6 +55,8 @@ pub struct Endpoint {
 pub struct Facts {
     pub config: Config,
     pub cluster_id: String,
+    /// The name of this node's data directory.
+    pub directory: Uuid,
     pub endpoints: Vec<Endpoint>,
     pub lanes: NonZeroU16,
     /// Which start of this data directory this is.
@@ -75,6 +80,8 @@ pub(crate) struct Inner {
     pub fetch_sessions: RefCell<Sessions>,
     pub controller: RefCell<Option<Rc<Controller>>>,
     producers: Cell<u32>,
+    /// Places that questions of each lane keep here while their answers take their time.
+    held: Vec<Cell<usize>>,
 }
 
 /// Producer ids that one lane can give between two starts, as a number of bits.
@@ -96,6 +103,7 @@ impl Node {
         let sessions = facts.config.settings.number(&keys::FETCH_SESSIONS_MAX);
         let sessions = usize::try_from(sessions).unwrap_or(0);
         let sessions = Sessions::new(sessions.div_ceil(usize::from(facts.lanes.get())));
+        let held = (0..facts.lanes.get()).map(|_| Cell::default()).collect();
         Self(Rc::new(Inner {
             lane: lane.clone(),
             facts,
@@ -108,6 +116,7 @@ impl Node {
             fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),
             producers: Cell::new(0),
+            held,
         }))
     }
 

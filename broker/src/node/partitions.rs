@@ -5,7 +5,7 @@ use std::sync::Arc;
 use corelane_core::buf::Piece;
 use corelane_core::ids::{Offset, PartitionIndex, TopicPartition};
 use corelane_core::lane::{Importance, Lane};
-use corelane_core::mailbox::Caller;
+use corelane_core::mailbox::{Caller, PutOff};
 use corelane_storage::compress::{Codec, Level};
 use corelane_storage::log::line::InTurn;
 use corelane_storage::log::partition::LogRules;
@@ -15,9 +15,14 @@ use corelane_storage::validate::{AppendRules, Compression as Stored};
 use super::Node;
 use super::controller::METADATA;
 use super::mail::{Ask, ProducePart, Produced, ReadPart, Sent, Stored as Placed, Tell};
+use crate::config::keys;
 use crate::config::topic::{Compression, Durability, TimestampType, TopicSettings};
+use crate::groups::Asked;
 use crate::mutant::Mutant;
 use crate::topics::image::Image;
+
+/// The share of the places between two lanes, as a divisor, that answers on their way may keep.
+const HELD_SHARE: usize = 2;
 
 impl Node {
     /// Answers the questions of all lanes, for as long as the lane runs.
@@ -34,15 +39,20 @@ impl Node {
         match ask {
             Ask::Produce { parts, wait, sent } => {
                 let pending = self.append_all(parts, sent);
+                let long = pending.iter().any(Pending::waits);
+                let way = self.way_back(caller, if long { Wait::Long } else { Wait::Short });
                 self.spawn("produce for a lane", async move {
                     let produced = node.settle(pending, wait).await;
-                    node.0.link.answer(caller, Tell::Produced(produced));
+                    node.give_back(way, Tell::Produced(produced)).await;
                 });
             }
-            Ask::Read { parts, bytes_max } => self.spawn("read for a lane", async move {
-                let read = node.read_all(&parts, bytes_max).await;
-                node.0.link.answer(caller, Tell::Read(read));
-            }),
+            Ask::Read { parts, bytes_max } => {
+                let way = self.way_back(caller, Wait::Short);
+                self.spawn("read for a lane", async move {
+                    let read = node.read_all(&parts, bytes_max).await;
+                    node.give_back(way, Tell::Read(read)).await;
+                });
+            }
             Ask::Watch { from, number, parts, until } => {
                 self.watch_for(from, number, parts, until);
                 self.0.link.answer(caller, Tell::Watching);
@@ -59,33 +69,59 @@ impl Node {
                 let seen = look(self);
                 self.0.link.answer(caller, Tell::Looked(seen));
             }
-            Ask::Groups { from, number, asks } => {
-                let answers = self.groups_asked(from, number, asks);
-                self.0.link.answer(caller, Tell::Groups(answers));
-            }
-            Ask::GroupsAnswered { number, answers } => {
-                self.groups_answered(number, answers);
-                self.0.link.answer(caller, Tell::GroupsAnswered);
-            }
+            Ask::Groups(asks) => match self.groups_asked(asks) {
+                Asked::Answered(answers) => self.0.link.answer(caller, Tell::Groups(answers)),
+                Asked::Waits(answers) => {
+                    let way = self.way_back(caller, Wait::Long);
+                    self.spawn("answer for a group", async move {
+                        node.give_back(way, Tell::Groups(answers.await)).await;
+                    });
+                }
+            },
             Ask::Work(work) => {
                 let working = work(self);
+                let way = self.way_back(caller, Wait::Short);
                 self.spawn("work for a lane", async move {
-                    let done = working.await;
-                    node.0.link.answer(caller, Tell::Worked(done));
+                    node.give_back(way, Tell::Worked(working.await)).await;
                 });
             }
             Ask::Decide(plan) => {
                 let controller = self.0.controller.borrow().clone();
                 let controller = controller.expect("plans are for lane 0");
+                let way = self.way_back(caller, Wait::Short);
                 self.spawn("decide", async move {
                     let decided = controller.decide(&node, plan).await;
-                    node.0.link.answer(caller, Tell::Decided(decided));
+                    node.give_back(way, Tell::Decided(decided)).await;
                 });
             }
             Ask::Learn(image) => self.spawn("learn", async move {
                 node.learn(image).await;
                 node.0.link.answer(caller, Tell::Learnt);
             }),
+        }
+    }
+
+    /// How the answer to a question goes that is not there yet. Questions whose answers take their
+    /// time keep at most half of the places between two lanes, so that others find one.
+    fn way_back(&self, caller: Caller<Tell>, wait: Wait) -> WayBack {
+        let held = &self.0.held[usize::from(caller.lane().unwrap_or(self.lane().id()).0)];
+        if wait == Wait::Long || self.0.link.places() / HELD_SHARE <= held.get() {
+            self.metrics().counter("lanes.answers_put_off").add(1);
+            return WayBack::PutOff(self.0.link.put_off(caller));
+        }
+        held.set(held.get() + 1);
+        WayBack::Held(caller)
+    }
+
+    async fn give_back(&self, way: WayBack, tell: Tell) {
+        match way {
+            WayBack::Held(caller) => {
+                let lane = caller.lane().unwrap_or(self.lane().id());
+                let held = &self.0.held[usize::from(lane.0)];
+                held.set(held.get() - 1);
+                self.0.link.answer(caller, tell);
+            }
+            WayBack::PutOff(put_off) => self.0.link.answer_late(put_off, tell).await,
         }
     }
 
@@ -176,24 +212,30 @@ impl Node {
             }
         }
         for topic in image.topics_from("") {
-            let rules = rules_of(&image.settings_of(topic, &layers));
+            let settings = image.settings_of(topic, &layers);
+            let rules = rules_of(&settings);
             for index in 0..topic.partitions {
                 let index = PartitionIndex(i32::try_from(index).expect("bounded by the rules"));
                 let of = TopicPartition { topic: topic.id, partition: index };
                 if self.home(of) != here {
                     continue;
                 }
+                let mut rules = rules.clone();
+                rules.segment_ms -= jitter_ms(&settings, of);
                 match self.store().partition(&of) {
                     Some(shared) => {
                         let mut partition = shared.borrow_mut();
                         if partition.rules != rules {
-                            partition.rules = rules.clone();
+                            partition.rules = rules;
                         }
                     }
                     None => self.create_patiently(of, &topic.name, &rules).await,
                 }
             }
         }
+        let expiry = layers.current(&keys::PRODUCER_ID_EXPIRATION_MS);
+        let expiry_ms = expiry.and_then(|it| it.parse().ok());
+        self.store().expire_producers_after(expiry_ms.expect("a checked number with a default"));
         let old = self.0.image.replace(Arc::clone(&image));
         self.groups_learn(&old, &image);
     }
@@ -205,7 +247,7 @@ impl Node {
                 // The directory is fenced: the process is about to end.
                 return;
             }
-            self.lane().sleep(corelane_core::time::Nanos::millis(1)).await;
+            self.store().room().await;
         }
     }
 
@@ -215,9 +257,25 @@ impl Node {
                 // The directory is fenced: the process is about to end.
                 return;
             }
-            self.lane().sleep(corelane_core::time::Nanos::millis(1)).await;
+            self.store().room().await;
         }
     }
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// A disk is asked for it.
+    Short,
+    /// Somebody else must do something first.
+    Long,
+}
+
+/// How an answer goes that is not there yet.
+enum WayBack {
+    /// Its question keeps the place it came in.
+    Held(Caller<Tell>),
+    PutOff(PutOff<Tell>),
 }
 
 /// A batch that was appended, or not.
@@ -227,11 +285,35 @@ pub(crate) struct Pending {
     from_memory: bool,
 }
 
+/// What is taken off the time after which this partition's segments roll, so that partitions that
+/// were written at once do not roll at once: another time for each, the same at every start.
+fn jitter_ms(settings: &TopicSettings, of: TopicPartition) -> i64 {
+    let most = settings.segment_jitter_ms_max.min(settings.segment_ms_max);
+    let Ok(most @ 1..) = u64::try_from(most) else { return 0 };
+    let (id, index) = (u128::from_be_bytes(of.topic.0), of.partition.0);
+    let mixed = (id as u64 ^ (id >> 64) as u64)
+        .wrapping_add(u64::from(index.unsigned_abs()))
+        .wrapping_add(1)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    i64::try_from((mixed ^ mixed >> 32) % most).expect("less than it came from")
+}
+
+/// The level of gzip that leaves it to the codec.
+const CODECS_OWN: i32 = -1;
+
+impl Pending {
+    /// Whether the log had no room for it.
+    fn waits(&self) -> bool {
+        self.turn.result().is_none()
+    }
+}
+
 /// What a topic's settings mean to its log.
 fn rules_of(settings: &TopicSettings) -> LogRules {
     let compression = match settings.compression {
         Compression::Producer => Stored::Producer,
         Compression::Uncompressed => Stored::Fixed(Codec::None, Level::Default),
+        Compression::Gzip { level: CODECS_OWN } => Stored::Fixed(Codec::Gzip, Level::Default),
         Compression::Gzip { level } => Stored::Fixed(Codec::Gzip, Level::Of(level)),
         Compression::Snappy => Stored::Fixed(Codec::Snappy, Level::Default),
         Compression::Lz4 { level } => Stored::Fixed(Codec::Lz4, Level::Of(level)),
@@ -251,5 +333,63 @@ fn rules_of(settings: &TopicSettings) -> LogRules {
         segment_ms: settings.segment_ms_max,
         index_interval_bytes: u64::try_from(settings.index_interval_bytes).unwrap_or(0),
         from_memory: settings.durability == Durability::Memory,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::{Configs, Layers};
+    use crate::config::settings::Settings;
+    use corelane_core::ids::TopicId;
+
+    fn settings(own: &[(&str, &str)]) -> TopicSettings {
+        let own: Configs =
+            own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let start = Settings::default();
+        TopicSettings::resolve(&own, &Layers::of_start(&start))
+    }
+
+    #[test]
+    fn a_codec_compresses_as_hard_as_its_topic_says() {
+        for (own, codec, level) in [
+            (&[("compression.type", "gzip")][..], Codec::Gzip, Level::Default),
+            (
+                &[("compression.type", "gzip"), ("compression.gzip.level", "1")],
+                Codec::Gzip,
+                Level::Of(1),
+            ),
+            (&[("compression.type", "lz4")], Codec::Lz4, Level::Of(9)),
+            (
+                &[("compression.type", "lz4"), ("compression.lz4.level", "12")],
+                Codec::Lz4,
+                Level::Of(12),
+            ),
+            (
+                &[("compression.type", "zstd"), ("compression.zstd.level", "-7")],
+                Codec::Zstd,
+                Level::Of(-7),
+            ),
+        ] {
+            let found = rules_of(&settings(own)).append.compression;
+            assert_eq!(found, Stored::Fixed(codec, level), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn segments_of_partitions_written_at_once_do_not_roll_at_once() {
+        let of = |partition| TopicPartition {
+            topic: TopicId([7; 16]),
+            partition: PartitionIndex(partition),
+        };
+        let none = settings(&[("segment.ms", "1000")]);
+        assert!((0..9).all(|it| jitter_ms(&none, of(it)) == 0));
+        let some = settings(&[("segment.ms", "1000"), ("segment.jitter.ms", "300")]);
+        let taken: std::collections::BTreeSet<_> =
+            (0..100).map(|it| jitter_ms(&some, of(it))).collect();
+        assert!(taken.iter().all(|it| (0..300).contains(it)), "{taken:?}");
+        assert!(50 < taken.len(), "spread over the time there is: {taken:?}");
+        let all = settings(&[("segment.ms", "1000"), ("segment.jitter.ms", "90000")]);
+        assert!((0..100).all(|it| jitter_ms(&all, of(it)) < 1000), "something is left of the time");
     }
 }

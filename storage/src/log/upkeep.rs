@@ -41,6 +41,9 @@ const NOTICES_MAX: usize = 1024;
 /// Rounds between two looks for producers that are silent.
 const EXPIRY_ROUNDS: u64 = 120;
 
+/// A producer's silence, until somebody says otherwise.
+const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
+
 /// When the upkeep does what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpkeepRules {
@@ -57,8 +60,6 @@ pub struct UpkeepRules {
     /// Memory in use above which what is on disk is forgotten, oldest first. At most half of the
     /// lane's memory.
     pub memory_bytes_max: usize,
-    /// `producer.id.expiration.ms`.
-    pub producer_expiry_ms: i64,
     pub extents: ExtentRules,
 }
 
@@ -70,7 +71,6 @@ impl Default for UpkeepRules {
             space_reserve_bytes: 64 << 20,
             lanes: 1,
             memory_bytes_max: usize::MAX,
-            producer_expiry_ms: 86_400_000,
             extents: ExtentRules::default(),
         }
     }
@@ -103,6 +103,8 @@ pub(super) struct Keep {
     /// The journal file up to which the last checkpoint needs none.
     pub(super) given_up: Cell<u64>,
     sections: Cell<u64>,
+    /// After so long a silence a partition forgets a producer.
+    producer_expiry_ms: Cell<i64>,
     pub(super) settled: Event,
     pub(super) counts: KeepCounts,
 }
@@ -140,6 +142,7 @@ impl Keep {
             untold_bytes: Cell::new(0),
             given_up: Cell::new(0),
             sections: Cell::new(0),
+            producer_expiry_ms: Cell::new(PRODUCER_EXPIRY_MS),
             settled: Event::new(lane),
             counts: KeepCounts {
                 checkpoints: metrics.counter("log.checkpoints"),
@@ -320,12 +323,17 @@ impl Store {
         if limit < used * 8 / 3 { self.retire().await } else { Ok(false) }
     }
 
+    /// From now on a partition forgets a producer that was silent for so long.
+    pub fn expire_producers_after(&self, expiry_ms: i64) {
+        self.0.keep.producer_expiry_ms.set(expiry_ms);
+    }
+
     async fn expire_producers(&self) {
         let now_ms = self.0.lane.wall().0;
         for shared in self.partitions() {
             {
                 let mut partition = shared.borrow_mut();
-                let expiry_ms = self.0.upkeep_rules.producer_expiry_ms;
+                let expiry_ms = self.0.keep.producer_expiry_ms.get();
                 if 0 < partition.producers.expire(now_ms, expiry_ms) {
                     partition.version += 1;
                 }

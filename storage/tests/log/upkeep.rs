@@ -65,9 +65,8 @@ fn a_silent_producer_is_forgotten_and_stays_so_after_an_end_in_order() {
     let node = world.node(1);
     let of = partition(1, 0);
     run(&mut world, node, move |lane| async move {
-        let mut config = config();
-        config.upkeep.producer_expiry_ms = 300_000;
-        let (store, _) = start(&lane, &config).await.expect("starts");
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        store.expire_producers_after(300_000);
         store.create(of, "orders", rules(1 << 30)).expect("created");
         append(&store, &of, batch_of(9, 0, 0, 100)).await;
         for sequence in 0..10 {
