@@ -1,5 +1,6 @@
 //! The page: tables and plots in one file that needs nothing else.
 
+use super::goals;
 use super::plots::{Across, Line, bars, curves, escaped, nines};
 use super::summary::{Summary, Table, for_people, short};
 use serde_json::Value;
@@ -23,6 +24,7 @@ caption { text-align: left; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.goals th:last-child, .goals td:last-child { text-align: left; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 1.5rem;
   margin-top: 1.2rem; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--soft); }
@@ -48,13 +50,28 @@ pub(super) fn page(summary: &Summary, lines: &[Value], asked: &str) -> String {
         escaped(&summary.commit),
         escaped(asked)
     ));
+    put(judged(&goals::rows(summary)));
     for it in &summary.tables {
-        put(format!("<h2>{}</h2>\n", escaped(&it.workload)));
+        put(format!("<h2>{}</h2>\n", escaped(&it.title())));
         put(key(it));
         put(table(it));
         put(plots(it, lines));
     }
     page + "</html>\n"
+}
+
+/// The goals, when any of them was measured.
+fn judged(rows: &[goals::Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let line = |cells: &[String], tag: &str| {
+        let cells = cells.iter().map(|it| format!("<{tag}>{}</{tag}>", escaped(it)));
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    let head = line(&goals::HEAD.map(str::to_owned), "th");
+    let rows = rows.iter().map(|it| line(it, "td")).collect::<String>();
+    format!("<h2>Goals</h2>\n<div class=wide><table class=goals>\n{head}{rows}</table></div>\n")
 }
 
 fn key(table: &Table) -> String {
@@ -77,7 +94,9 @@ fn table(table: &Table) -> String {
             escaped(ack)
         ));
     }
-    let Some((_, cells)) = table.rows.first() else { return html + "</table></div>\n" };
+    let Some((_, cells)) = table.rows.first() else {
+        return html + "</table></div>\n" + &failed(table);
+    };
     let compared = table.ratios(cells).len() < table.subjects.len();
     if compared {
         for (subject, _) in table.ratios(cells) {
@@ -102,16 +121,19 @@ fn table(table: &Table) -> String {
         put(format_args!("<td>{it}</td>"));
     }
     put(format_args!("</tr>\n"));
-    html + "</table></div>\n"
+    html + "</table></div>\n" + &failed(table)
+}
+
+fn failed(table: &Table) -> String {
+    table.failed.iter().map(|it| format!("<p>No result: {}</p>\n", escaped(it))).collect()
 }
 
 fn plots(table: &Table, lines: &[Value]) -> String {
     // The last line of each subject is its last round.
     let last = |subject: &String| {
-        lines
-            .iter()
-            .rev()
-            .find(|it| it["workload"] == *table.workload && it["subject"] == **subject)
+        lines.iter().rev().find(|it| {
+            table.has(it) && it["subject"] == **subject && it["extra"]["failed"].is_null()
+        })
     };
     let each = |points: &dyn Fn(&Value) -> Vec<(f64, f64)>| -> Vec<Line> {
         let subjects = table.subjects.iter().enumerate();

@@ -27,7 +27,7 @@ impl Subject {
         }
         if ["nats", "redis"].contains(&name) {
             return Err(format!(
-                "{name} cannot be compared: it needs a client of its own protocol, and the load speaks Kafka's"
+                "{name} cannot be compared: it speaks a protocol of its own, and the load has a client of Kafka's alone"
             ));
         }
         Err(format!("nobody is called {name}; there are {}", Self::names()))
@@ -134,7 +134,7 @@ impl Running {
     }
 
     /// With the end of its log.
-    fn explain(&self, what: &str) -> String {
+    pub(super) fn explain(&self, what: &str) -> String {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         let tail: Vec<_> = log.lines().rev().take(10).collect();
         let tail: Vec<_> = tail.into_iter().rev().collect();

@@ -21,7 +21,10 @@ pub(super) const METRICS: &[Metric] = &[
     Metric { name: "end to end p50", unit: "ms", of: |it| millis(&it["e2e_us"]["p50"]) },
     Metric { name: "end to end p99", unit: "ms", of: |it| millis(&it["e2e_us"]["p99"]) },
     Metric { name: "end to end p99.9", unit: "ms", of: |it| millis(&it["e2e_us"]["p999"]) },
+    Metric { name: HELD, unit: "%", of: held },
+    Metric { name: "consumed for CPU", unit: "MB/s", of: consumed_for_cpu },
     Metric { name: "broker CPU", unit: "s/GiB", of: |it| it["broker_cpu_s_per_gib"].as_f64() },
+    Metric { name: "of it compilers", unit: "%", of: compilers },
     Metric { name: "memory", unit: "MB", of: |it| mega(&it["rss_max_bytes"]) },
     Metric { name: "memory idle", unit: "MB", of: |it| mega(&it["extra"]["idle_rss_bytes"]) },
     Metric { name: "start", unit: "ms", of: |it| it["extra"]["start_ms"].as_f64() },
@@ -33,7 +36,44 @@ pub(super) const METRICS: &[Metric] = &[
         unit: "us/record",
         of: |it| it["extra"]["generator_cpu_us_per_record"].as_f64(),
     },
+    Metric { name: "bare echo", unit: "ms", of: |it| millis(&it["extra"]["bare"]["echo_p50_us"]) },
+    Metric {
+        name: "bare durable write",
+        unit: "ms",
+        of: |it| millis(&it["extra"]["bare"]["dsync_p50_us"]),
+    },
+    Metric { name: BARE, unit: "ms", of: bare },
 ];
+
+/// The part of the offered rate that was produced.
+pub(super) const HELD: &str = "rate held";
+/// What the median of one record in flight is held against.
+pub(super) const BARE: &str = "bare echo + 1.3 write";
+const WRITES: f64 = 1.3;
+
+pub(super) fn unit(metric: &str) -> &'static str {
+    METRICS.iter().find(|it| it.name == metric).map_or("", |it| it.unit)
+}
+
+fn held(line: &Value) -> Option<f64> {
+    let offered = line["offered_rate"].as_f64().filter(|it| 0.0 < *it)?;
+    Some(per_second(line, "records_out")? / offered * 100.0)
+}
+
+fn consumed_for_cpu(line: &Value) -> Option<f64> {
+    let read = line["mb_in"].as_f64().filter(|it| 0.0 < *it)?;
+    Some(read / line["broker_cpu_s"].as_f64().filter(|it| 0.0 < *it)?)
+}
+
+fn compilers(line: &Value) -> Option<f64> {
+    let cpu = line["broker_cpu_s"].as_f64().filter(|it| 0.0 < *it)?;
+    Some(line["extra"]["broker_compiler_cpu_s"].as_f64()? / cpu * 100.0)
+}
+
+fn bare(line: &Value) -> Option<f64> {
+    let bare = &line["extra"]["bare"];
+    Some(millis(&bare["echo_p50_us"])? + WRITES * millis(&bare["dsync_p50_us"])?)
+}
 
 fn per_second(line: &Value, field: &str) -> Option<f64> {
     let seconds = line["seconds"].as_f64().filter(|it| 0.0 < *it)?;
@@ -77,12 +117,16 @@ impl Median {
 /// One workload's table: a row for each metric that anybody has, a cell for each subject.
 pub(super) struct Table {
     pub(super) workload: String,
+    /// On which cores: `split` or `shared`, if it is known.
+    pub(super) cores: String,
     pub(super) rounds: usize,
     pub(super) subjects: Vec<String>,
     pub(super) ack_means: Vec<String>,
     pub(super) rows: Vec<(&'static Metric, Vec<Option<Median>>)>,
     /// Errors, lost, duplicate and disordered records of each subject, all rounds together.
     pub(super) wrong: Vec<u64>,
+    /// Who had runs without a result, and why.
+    pub(super) failed: Vec<String>,
 }
 
 pub(super) struct Summary {
@@ -99,8 +143,13 @@ impl Summary {
             let first = lines.first().and_then(|it| it[field].as_str());
             first.unwrap_or_default().to_owned()
         };
-        let workloads = distinct(lines, "workload");
-        let tables = workloads.iter().map(|it| table(lines, it)).collect();
+        let mut keys: Vec<(String, String)> = Vec::new();
+        for key in lines.iter().map(key) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        let tables = keys.iter().map(|it| table(lines, it)).collect();
         Self { machine: text("machine"), commit: text("commit"), tables }
     }
 
@@ -111,14 +160,34 @@ impl Summary {
         }
         text
     }
+
+    /// The median of one metric, if there was any.
+    pub(super) fn figure(
+        &self,
+        workload: &str,
+        cores: &str,
+        subject: &str,
+        metric: &str,
+    ) -> Option<f64> {
+        let table = self.tables.iter().find(|it| it.workload == workload && it.cores == cores)?;
+        let at = table.subjects.iter().position(|it| it == subject)?;
+        let row = table.rows.iter().find(|it| it.0.name == metric)?;
+        row.1[at].map(|it| it.value)
+    }
+}
+
+/// What makes a table of its own.
+fn key(line: &Value) -> (String, String) {
+    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    (text(&line["workload"]), text(&line["extra"]["cores"]))
 }
 
 fn of<'l>(lines: &'l [Value], subject: &'l str) -> impl Iterator<Item = &'l Value> {
     lines.iter().filter(move |it| it["subject"] == subject)
 }
 
-fn table(lines: &[Value], workload: &str) -> Table {
-    let lines: Vec<_> = lines.iter().filter(|it| it["workload"] == workload).cloned().collect();
+fn table(lines: &[Value], of_key: &(String, String)) -> Table {
+    let lines: Vec<_> = lines.iter().filter(|it| key(it) == *of_key).cloned().collect();
     let subjects = distinct(&lines, "subject");
     let rows = METRICS.iter().map(|metric| {
         let cells =
@@ -130,7 +199,9 @@ fn table(lines: &[Value], workload: &str) -> Table {
         fields.iter().filter_map(|it| line[*it].as_u64()).sum()
     };
     Table {
-        workload: workload.to_owned(),
+        workload: of_key.0.clone(),
+        cores: of_key.1.clone(),
+        failed: lines.iter().filter_map(failure).collect(),
         rounds: subjects.iter().map(|it| of(&lines, it).count()).max().unwrap_or(0),
         ack_means: subjects
             .iter()
@@ -147,6 +218,13 @@ fn table(lines: &[Value], workload: &str) -> Table {
     }
 }
 
+/// Of a run that has no result.
+fn failure(line: &Value) -> Option<String> {
+    let why = line["extra"]["failed"].as_str()?;
+    let subject = line["subject"].as_str().unwrap_or_default();
+    Some(format!("{subject}, round {}: {}", line["round"], why.lines().next().unwrap_or_default()))
+}
+
 fn distinct(lines: &[Value], field: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for name in lines.iter().filter_map(|it| it[field].as_str()) {
@@ -158,6 +236,17 @@ fn distinct(lines: &[Value], field: &str) -> Vec<String> {
 }
 
 impl Table {
+    pub(super) fn title(&self) -> String {
+        match self.cores.as_str() {
+            "" => self.workload.clone(),
+            cores => format!("{}, cores {cores}", self.workload),
+        }
+    }
+
+    pub(super) fn has(&self, line: &Value) -> bool {
+        key(line) == (self.workload.clone(), self.cores.clone())
+    }
+
     /// Ours divided by theirs, for every subject that is not ours.
     pub(super) fn ratios(&self, cells: &[Option<Median>]) -> Vec<(String, Option<f64>)> {
         let ours = self.subjects.iter().position(|it| it == OURS);
@@ -169,7 +258,7 @@ impl Table {
     }
 
     fn write(&self, text: &mut String) {
-        let mut head = vec![self.workload.clone(), String::new()];
+        let mut head = vec![self.title(), String::new()];
         for (subject, ack) in self.subjects.iter().zip(&self.ack_means) {
             head.push(format!("{subject} ({ack})"));
         }
@@ -193,19 +282,30 @@ impl Table {
         row.resize(table[0].len(), String::new());
         table.push(row);
         writeln!(text, "\n{} rounds", self.rounds).expect("memory takes text");
-        for line in &table {
-            for (column, cell) in line.iter().enumerate() {
-                let width = table.iter().map(|it| it[column].chars().count()).max().unwrap_or(0);
-                let written = match column {
-                    0 | 1 => write!(text, "{cell:<width$}  "),
-                    _ => write!(text, "{cell:>width$}  "),
-                };
-                written.expect("memory takes text");
-            }
-            text.truncate(text.trim_end().len());
-            text.push('\n');
+        *text += &aligned(&table, &[0, 1]);
+        for it in &self.failed {
+            writeln!(text, "  no result: {it}").expect("memory takes text");
         }
     }
+}
+
+/// Lines of columns: these to the left, the others to the right.
+pub(super) fn aligned(table: &[Vec<String>], left: &[usize]) -> String {
+    let mut text = String::new();
+    for line in table {
+        for (column, cell) in line.iter().enumerate() {
+            let width = table.iter().map(|it| it[column].chars().count()).max().unwrap_or(0);
+            let written = if left.contains(&column) {
+                write!(text, "{cell:<width$}  ")
+            } else {
+                write!(text, "{cell:>width$}  ")
+            };
+            written.expect("memory takes text");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }
 
 pub(super) fn for_people(it: Median) -> String {

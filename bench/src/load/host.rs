@@ -8,10 +8,15 @@ use std::process::Command;
 /// The kernel counts processor time of other processes in these, whatever it is built with.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Java's compilers are threads of these names.
+const COMPILERS: [&str; 2] = ["(C1 CompilerThre", "(C2 CompilerThre"];
+
 /// What a process has used up since it began.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Used {
     pub(crate) cpu_s: f64,
+    /// The part of it that compilers took: how far from warm a program is that compiles while it runs.
+    pub(crate) compiler_cpu_s: f64,
     pub(crate) ctx_switches: u64,
     pub(crate) disk_write_bytes: u64,
     /// Of all disks of this machine: a flush belongs to nobody.
@@ -23,6 +28,8 @@ impl Used {
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             cpu_s: self.cpu_s - before.cpu_s,
+            // A compiler's thread that has ended takes its time with it.
+            compiler_cpu_s: (self.compiler_cpu_s - before.compiler_cpu_s).max(0.0),
             ctx_switches: self.ctx_switches.saturating_sub(before.ctx_switches),
             disk_write_bytes: self.disk_write_bytes.saturating_sub(before.disk_write_bytes),
             disk_flushes: self.disk_flushes.saturating_sub(before.disk_flushes),
@@ -34,25 +41,36 @@ impl Used {
 pub(crate) fn used(pid: u32) -> io::Result<Used> {
     let folder = format!("/proc/{pid}");
     let stat = fs::read_to_string(format!("{folder}/stat"))?;
-    // The name may hold anything; what follows its last bracket does not.
-    let fields: Vec<&str> =
-        stat.rsplit_once(") ").map(|it| it.1.split_whitespace().collect()).unwrap_or_default();
-    let number = |at: usize| fields.get(at).and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);
-    let mut ctx_switches = 0;
+    let (mut ctx_switches, mut compiler_cpu_s) = (0, 0.0);
     for task in fs::read_dir(format!("{folder}/task"))? {
+        let task = task?.path();
         // A thread may end between the two.
-        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
+        let Ok(thread) = fs::read_to_string(task.join("stat")) else { continue };
+        if COMPILERS.iter().any(|it| thread.contains(it)) {
+            compiler_cpu_s += cpu_s(&thread);
+        }
         ctx_switches += row(&status, "voluntary_ctxt_switches:").unwrap_or(0);
         ctx_switches += row(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
     let io = fs::read_to_string(format!("{folder}/io"))?;
     Ok(Used {
-        // User and system time are the fields 14 and 15, of which two stand before the bracket.
-        cpu_s: (number(11) + number(12)) / TICKS_PER_SECOND,
+        cpu_s: cpu_s(&stat),
+        compiler_cpu_s,
         ctx_switches,
         disk_write_bytes: row(&io, "write_bytes:").unwrap_or(0),
         disk_flushes: flushes()?,
     })
+}
+
+/// User and system time of a line of `stat`.
+fn cpu_s(stat: &str) -> f64 {
+    // The name may hold anything; what follows its last bracket does not.
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map(|it| it.1.split_whitespace().collect()).unwrap_or_default();
+    let number = |at: usize| fields.get(at).and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);
+    // The fields 14 and 15, of which two stand before the bracket.
+    (number(11) + number(12)) / TICKS_PER_SECOND
 }
 
 /// Memory of `pid` that is resident now.

@@ -16,7 +16,7 @@ mod keys;
 mod link;
 pub(crate) mod options;
 mod producer;
-mod report;
+pub(crate) mod report;
 pub(crate) mod run;
 mod section;
 mod stats;
@@ -24,8 +24,8 @@ mod threads;
 mod verify;
 mod workload;
 
-/// Whether a run could begin: its words are good, and its file is a workload.
-pub(crate) fn check(options: &options::Options) -> Result<(), String> {
+/// The workload's name, if a run could begin: its words are good, and its file is a workload.
+pub(crate) fn check(options: &options::Options) -> Result<String, String> {
     let file = workload::Workload::read(&options.file);
-    file.map(drop).map_err(|it| it.to_string())
+    file.map(|it| it.name).map_err(|it| it.to_string())
 }

@@ -139,7 +139,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-fn number(option: &str, text: &str, least: f64, most: f64) -> Result<f64, String> {
+pub(crate) fn number(option: &str, text: &str, least: f64, most: f64) -> Result<f64, String> {
     let number = text.parse::<f64>().map_err(|_| format!("{option}: {text} is not a number"))?;
     if (least..=most).contains(&number) {
         Ok(number)

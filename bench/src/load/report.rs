@@ -3,7 +3,7 @@
 //! The fields of the line are an agreement with whoever reads it: they are always there, and `null`
 //! when nobody could know. What is more stands under `extra`.
 
-use super::host::Used;
+use super::host::{self, Used};
 use super::options::Labels;
 use super::stats::{Points, Second, Slot};
 use super::verify::Verdict;
@@ -112,6 +112,8 @@ impl Results {
             "retried": self.retried,
             "complaints": self.complaints,
             "drained": self.drained,
+            "warm_up_s": self.workload.warm_up.as_secs_f64(),
+            "broker_compiler_cpu_s": self.broker.map(|it| it.used.compiler_cpu_s),
             "generator_cpu_s": self.generator_cpu_s,
             "generator_cpu_us_per_record": self.generator_us_per_record(),
             "generator_threads": self.threads,
@@ -183,6 +185,12 @@ impl Results {
                 "  broker     {:.2} s of CPU, {rss:.1} MB resident at most",
                 it.used.cpu_s
             ));
+            if 0.0 < it.used.compiler_cpu_s {
+                let compilers = it.used.compiler_cpu_s;
+                line(format!(
+                    "             of which its compilers {compilers:.2} s: it is not warm"
+                ));
+            }
         }
         let each = self.generator_us_per_record().unwrap_or(0.0);
         line(format!(
@@ -211,6 +219,47 @@ impl Results {
         text
     }
 }
+
+/// The line of a run that came to nothing: what was asked, that it failed, and why.
+pub(crate) fn nothing(workload: &str, labels: &Labels, why: &str) -> Value {
+    let mut line = json!({
+        "schema": SCHEMA,
+        "subject": labels.subject,
+        "subject_version": labels.subject_version,
+        "workload": workload,
+        "round": labels.round,
+        "ack_means": labels.ack_means,
+        "errors": 1,
+        "machine": host::machine(),
+        "commit": host::commit(),
+        "extra": {"failed": why},
+    });
+    for field in NOT_KNOWN {
+        line[*field] = Value::Null;
+    }
+    line
+}
+
+/// What a run that came to nothing does not know.
+const NOT_KNOWN: &[&str] = &[
+    "seconds",
+    "offered_rate",
+    "records_out",
+    "records_in",
+    "mb_out",
+    "mb_in",
+    "produce_us",
+    "e2e_us",
+    "broker_cpu_s",
+    "broker_cpu_s_per_gib",
+    "rss_max_bytes",
+    "ctx_switches",
+    "disk_write_bytes",
+    "disk_flushes",
+    "lost",
+    "duplicate",
+    "disordered",
+];
 
 const POINTS: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];

@@ -27,6 +27,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+/// The part of a warm-up at full speed that is at full speed: the rest is for the schedule to settle.
+const FULL_SPEED: f64 = 0.7;
 /// How often the coordinator looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Between "go" and the first record, so that all threads have heard it.
@@ -376,8 +378,14 @@ impl Phases<'_> {
         let control = self.control();
         let workload = &self.shared.workload;
         let start = control.now() + nanos(LEAD);
+        // Before anybody starts, who would follow the schedule otherwise.
+        control.full_speed.store(workload.own.warm_up_at_full_speed, Ordering::Relaxed);
         set(&control.start, start);
         let mut from = start + nanos(workload.warm_up);
+        if workload.own.warm_up_at_full_speed {
+            self.wait_for(gathered, start + nanos(workload.warm_up.mul_f64(FULL_SPEED)))?;
+            control.full_speed.store(false, Ordering::Relaxed);
+        }
         let mut backlog = None;
         if 0 < workload.backlog_bytes {
             self.wait_for(gathered, from)?;

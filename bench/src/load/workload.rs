@@ -63,6 +63,8 @@ pub(crate) struct Own {
     pub(crate) backlog_at_full_speed: bool,
     /// Whether the page cache is emptied before a backlog is read.
     pub(crate) drop_caches: bool,
+    /// Whether most of the warm-up goes as fast as it can, instead of at the workload's rate.
+    pub(crate) warm_up_at_full_speed: bool,
     pub(crate) threads: Option<usize>,
 }
 
@@ -161,6 +163,7 @@ const OURS: &[&str] = &[
     "idleConnections",
     "backlogAtFullSpeed",
     "dropCaches",
+    "warmupAtFullSpeed",
     "threads",
 ];
 
@@ -337,6 +340,7 @@ impl Own {
             idle_connections: section.whole("idleConnections", 0, 1_000_000)?.unwrap_or(0),
             backlog_at_full_speed: section.truth("backlogAtFullSpeed")?.unwrap_or(false),
             drop_caches: section.truth("dropCaches")?.unwrap_or(false),
+            warm_up_at_full_speed: section.truth("warmupAtFullSpeed")?.unwrap_or(false),
             threads: section.whole("threads", 1, 1_024)?.map(|it| it as usize),
         })
     }

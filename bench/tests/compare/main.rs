@@ -74,7 +74,7 @@ fn a_comparison_keeps_its_lines_and_draws_its_page() {
         assert!(line["extra"]["start_ms"].as_f64().is_some_and(|it| 0.0 < it), "{line}");
     }
     let page = std::fs::read_to_string(file("page.html")).expect("it was written");
-    assert!(page.contains("<h2>one</h2>") && page.ends_with("</html>\n"));
+    assert!(page.contains("<h2>one, cores shared</h2>") && page.ends_with("</html>\n"));
     let left: Vec<_> = std::fs::read_dir(&folder).expect("it is ours").collect();
     assert_eq!(left.len(), 3, "no broker's data stays behind: {left:?}");
     std::fs::remove_dir_all(&folder).expect("it is ours");
@@ -85,9 +85,41 @@ fn what_cannot_start_ends_with_three_and_what_cannot_be_meant_with_two() {
     let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/omb-simple.yaml");
     let nobody = bench(&["compare", "corelane", "--corelane", "/no/such", "--workload", workload]);
     assert_eq!(nobody.status.code(), Some(3));
-    // It exists and is no broker.
-    let other = bench(&["compare", "corelane", "--corelane", "/bin/true", "--workload", workload]);
+    let folder = std::env::temp_dir().join(format!("corelane-compare-gone-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    let file = |name: &str| folder.join(name).to_str().expect("a path in text").to_owned();
+    let (lines, page) = (file("lines.jsonl"), file("page.html"));
+    // It exists and is no broker; what was seen of it is kept all the same.
+    let other = bench(&[
+        "compare",
+        "corelane",
+        "--corelane",
+        "/bin/true",
+        "--workload",
+        workload,
+        "--rounds",
+        "2",
+        "--cores",
+        "shared",
+        "--data",
+        folder.to_str().expect("a path in text"),
+        "--json",
+        &lines,
+        "--html",
+        &page,
+    ]);
     assert_eq!(other.status.code(), Some(3), "{}", String::from_utf8_lossy(&other.stderr));
+    let told = String::from_utf8_lossy(&other.stdout);
+    assert!(told.contains("no result: corelane, round 2: corelane did not start"), "{told}");
+    let lines = std::fs::read_to_string(lines).expect("it was written");
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+        assert_eq!((&line["errors"], &line["workload"]), (&1.into(), &"omb-simple".into()));
+        assert!(line["produce_us"].is_null() && line["extra"]["failed"].is_string(), "{line}");
+    }
+    assert!(std::fs::read_to_string(page).expect("it was written").contains("No result:"));
+    std::fs::remove_dir_all(&folder).expect("it is ours");
     assert_eq!(bench(&["compare", "corelane"]).status.code(), Some(2));
     assert_eq!(bench(&["compare", "--help"]).status.code(), Some(0));
 }

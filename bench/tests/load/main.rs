@@ -44,10 +44,9 @@ const ONE_SECOND: &str = "testSeconds: 1\n  warmupSeconds: 0";
 fn one_producer_and_one_consumer_see_every_record_once_in_order() {
     let line = verified(
         "one",
-        &format!(
-            "name: one\ntopics: 1\npartitionsPerTopic: 3\nmessageSize: 100\nproducerRate: 1000\n\
-             corelane:\n  {ONE_SECOND}\n  idempotence: true\n"
-        ),
+        "name: one\ntopics: 1\npartitionsPerTopic: 3\nmessageSize: 100\nproducerRate: 1000\n\
+         corelane:\n  testSeconds: 1\n  warmupSeconds: 0.5\n  warmupAtFullSpeed: true\n  \
+         idempotence: true\n",
     );
     assert_eq!(line["schema"], "corelane-bench/1");
     assert_eq!(line["workload"], "one");

@@ -23,8 +23,13 @@ use std::thread;
 use std::time::Duration;
 
 pub(crate) const SUBJECTS: &[&str] = &["lane", "epoll", "glommio"];
-pub(crate) const CASES: &[&str] =
-    &["64 connections, 64 B", "1 connection, 64 B", "1 connection, 1 MiB", "4 connections, 1 MiB"];
+pub(crate) const CASES: &[&str] = &[
+    "64 connections, 64 B",
+    "1 connection, 64 B",
+    "1 connection, 1 KiB",
+    "1 connection, 1 MiB",
+    "4 connections, 1 MiB",
+];
 pub(crate) const IDLE_CASES: &[&str] = &["no connections", "10000 connections"];
 
 const SMALL_BUFFER_BYTES: usize = 4 * 1024;
@@ -44,6 +49,7 @@ fn shape(case: &str) -> Shape {
     let (connections, request_bytes) = match case {
         "64 connections, 64 B" => (64, 64),
         "1 connection, 64 B" => (1, 64),
+        "1 connection, 1 KiB" => (1, 1024),
         "1 connection, 1 MiB" => (1, 1024 * 1024),
         "4 connections, 1 MiB" => (4, 1024 * 1024),
         "no connections" => (0, 64),
