@@ -91,7 +91,7 @@ impl Code for ReadError {
             Self::NotHere => ErrorCode::UnknownTopicOrPartition,
             Self::OutOfRange(_) => ErrorCode::OffsetOutOfRange,
             Self::Corrupt { .. } => ErrorCode::CorruptMessage,
-            Self::Failed(_) => ErrorCode::KafkaStorageError,
+            Self::Failed(_) | Self::Offline => ErrorCode::KafkaStorageError,
             // A reader that gets nothing asks again.
             Self::Overloaded => ErrorCode::None,
             _ => ErrorCode::UnknownServerError,
@@ -105,7 +105,7 @@ impl Code for DeleteRecordsError {
             Self::NotHere => ErrorCode::UnknownTopicOrPartition,
             Self::OutOfRange(_) => ErrorCode::OffsetOutOfRange,
             Self::Overloaded => ErrorCode::RequestTimedOut,
-            Self::Failed(_) => ErrorCode::KafkaStorageError,
+            Self::Failed(_) | Self::Offline => ErrorCode::KafkaStorageError,
         }
     }
 }
@@ -113,7 +113,7 @@ impl Code for DeleteRecordsError {
 impl Code for Refused {
     fn code(&self) -> ErrorCode {
         match self.0 {
-            AppendError::Failed(_) => ErrorCode::KafkaStorageError,
+            AppendError::Failed(_) | AppendError::Offline => ErrorCode::KafkaStorageError,
             _ => ErrorCode::UnknownServerError,
         }
     }

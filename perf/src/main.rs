@@ -89,6 +89,13 @@ const SCALES: &[Scale] = &[
         weigh: door::weigh,
     },
     Scale {
+        name: "large",
+        about: "an append by way of the journal, and straight to its segment: CPU, bytes, latency",
+        subjects: log::LARGE_SUBJECTS,
+        cases: log::LARGE_CASES,
+        weigh: log::weigh_large,
+    },
+    Scale {
         name: "append",
         about: "durable appends over few and many partitions, beside plain and bare writes",
         subjects: log::APPEND_SUBJECTS,

@@ -57,6 +57,13 @@ impl All {
         let mut found = recover(lane, &data, self.pid, log.broken)
             .await
             .map_err(|error| cannot_open(config, &error))?;
+        let metadata = found.partitions.iter().find(|it| it.of == METADATA);
+        if let Some(damage) = metadata.and_then(|it| it.damage.as_ref()) {
+            // Nothing can be served without it.
+            let (file, position) = (damage.file.clone(), damage.position);
+            let error = OpenError::Damaged { file, position, why: damage.why.clone() };
+            return Err(cannot_open(config, &error));
+        }
         if self.broken == Some(Mutant::ProducersForgotten) {
             for it in &mut found.partitions {
                 it.producers = Producers::default();
@@ -180,6 +187,13 @@ pub(super) fn said(notice: &Notice) -> String {
         Notice::IndexRebuilt { file, why } => {
             format!("{} was made again from its segment: {why}", file.display())
         }
+        Notice::Damaged(damage) => format!(
+            "partition {} is offline, and kept for inspection: {} is damaged at position {}: {}",
+            damage.of,
+            damage.file.display(),
+            damage.position,
+            damage.why
+        ),
         other => format!("{other:?}"),
     }
 }

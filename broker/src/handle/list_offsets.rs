@@ -134,7 +134,7 @@ async fn look_up(node: &Node, parts: &[Part], isolated: bool) -> Vec<Place> {
 /// What the lane that owns the partition says.
 async fn place(node: &Node, of: TopicPartition, timestamp: i64, isolated: bool) -> Place {
     let store = node.store();
-    let shared = store.partition(&of).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let shared = store.readable(&of).map_err(|it| it.code())?;
     let (log_start, visible, stable) = {
         let partition = shared.borrow();
         (partition.log_start, partition.visible(), partition.stable())

@@ -32,6 +32,10 @@ pub(crate) const APPEND_CASES: &[&str] = &[
     "1 MiB, 16 partitions",
 ];
 
+/// Sizes around which it begins to pay that an append is written once.
+pub(crate) const LARGE_CASES: &[&str] =
+    &["16 KiB", "32 KiB", "64 KiB", "128 KiB", "256 KiB", "1 MiB"];
+
 impl Case {
     pub(super) fn of(name: &str) -> Self {
         match name {
@@ -46,6 +50,12 @@ impl Case {
             "64 KiB, 16 partitions" => Self { partitions: 16, ..MEDIUM },
             "1 MiB, 1 partition" => LARGE,
             "1 MiB, 16 partitions" => Self { partitions: 16, ..LARGE },
+            "16 KiB" => Self { batch_bytes: 16 * KIB, ..MEDIUM },
+            "32 KiB" => Self { batch_bytes: 32 * KIB, ..MEDIUM },
+            "64 KiB" => MEDIUM,
+            "128 KiB" => Self { batch_bytes: 128 * KIB, ..MEDIUM },
+            "256 KiB" => Self { batch_bytes: 256 * KIB, ..MEDIUM },
+            "1 MiB" => LARGE,
             other => panic!("a case nobody knows: {other}"),
         }
     }

@@ -19,16 +19,19 @@ use crate::report::Reading;
 use crate::subject::Subject;
 use cases::Case;
 use core_affinity::CoreId;
+use corelane_storage::extent::ExtentRules;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-pub(crate) use cases::APPEND_CASES;
+pub(crate) use cases::{APPEND_CASES, LARGE_CASES};
 pub(crate) use cold::{COLD_CASES, COLD_SUBJECTS, weigh_cold};
 pub(crate) use recovery::{RECOVERY_CASES, RECOVERY_SUBJECTS, weigh_recovery};
 pub(crate) const APPEND_SUBJECTS: &[&str] = &["log", "bare", "plain"];
+/// The two ways of an append, whatever its size.
+pub(crate) const LARGE_SUBJECTS: &[&str] = &["journal", "straight"];
 
 const METRICS: &[&str] = &[
     "p50_us",
@@ -67,6 +70,7 @@ struct Task {
     plan: LogPlan,
     /// How long a subject may take that is too slow for all bytes.
     time: Duration,
+    extents: ExtentRules,
 }
 
 pub(crate) fn weigh_append(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Reading>> {
@@ -76,6 +80,11 @@ pub(crate) fn weigh_append(subject: &str, case: &str, plan: &Plan) -> io::Result
     }
     let folder = Folder::create(&plan.folder)?;
     ask(&["append", subject, case], &folder, plan)?.expect_readings(METRICS)
+}
+
+pub(crate) fn weigh_large(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Reading>> {
+    let folder = Folder::create(&plan.folder)?;
+    ask(&["large", subject, case], &folder, plan)?.expect_readings(METRICS)
 }
 
 fn ask(what: &[&str], folder: &Folder, plan: &Plan) -> io::Result<Subject> {
@@ -101,10 +110,15 @@ pub(crate) fn run(core: CoreId, words: &[&str]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let plan = LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes };
-    let task = Task { folder: folder.into(), plan, time: Duration::from_nanos(nanos) };
+    let extents = match *subject {
+        "journal" => ExtentRules::never(),
+        "straight" => ExtentRules { bytes_min: 0, bytes_min_dear: 0, ..ExtentRules::default() },
+        _ => ExtentRules::default(),
+    };
+    let task = Task { folder: folder.into(), plan, time: Duration::from_nanos(nanos), extents };
     let case = Case::of(case);
     let found = match (*what, *subject) {
-        ("append", "log") => append::run(core, case, task)?,
+        ("append", "log") | ("large", _) => append::run(core, case, task)?,
         ("append", "bare") => bare::run(core, case, task)?,
         ("append", "plain") => plain::run(core, case, &task)?,
         ("recovery", what) => recovery::run(core, what, case, task)?,

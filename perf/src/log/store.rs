@@ -31,11 +31,12 @@ pub(super) struct Opened {
 }
 
 pub(super) async fn open(lane: &Lane, task: &Task) -> io::Result<Opened> {
-    let config = LogConfig {
+    let mut config = LogConfig {
         slot_bytes: task.plan.journal_bytes / SLOTS,
         slots_max: SLOTS as usize,
         ..LogConfig::new(&task.folder)
     };
+    config.upkeep.extents = task.extents.clone();
     let metrics = Metrics::default();
     let mut found = recover(lane, &config.data, process::id(), None).await.map_err(refused)?;
     let mine = share_out(&mut found, 1, |_| 0).remove(0);

@@ -15,7 +15,8 @@ use corelane_core::ids::{LaneId, LeaderEpoch, Offset, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::ring::{Access, Errno, FileKind};
 
-use super::extents::{take_files, verify_extents};
+use super::damage::{Damage, left_as_it_is, read_damages};
+use super::extents::{Verified, take_files, verify_extents};
 use super::mutant::{Mutant, Mutation};
 use super::scan::{Next, ScanError, Source, scan};
 use super::segment::BatchFacts;
@@ -118,6 +119,8 @@ pub enum Notice {
     TornEnd { lane: LaneId, sequence: u64 },
     /// A partition's folder that no checkpoint knows. It is set aside when the start completes.
     Stray { folder: PathBuf },
+    /// A partition's bytes are not what was promised: it is offline, and kept for inspection.
+    Damaged(Damage),
     /// An index was missing or wrong, and was made again from its segment.
     IndexRebuilt { file: PathBuf, why: &'static str },
 }
@@ -141,6 +144,8 @@ pub struct RecoveredPartition {
     pub has_dir: bool,
     /// It was deleted; only its folder may be left.
     pub deleted: bool,
+    /// It is offline. Nothing of it may be changed.
+    pub damage: Option<Damage>,
 }
 
 /// A segment as it was left.
@@ -349,15 +354,28 @@ async fn read_generation(
     let (partitions, _) = recovery.finish();
     let mut recovered: Vec<Recovered> = partitions.into_values().collect();
     let mut wanted: BTreeMap<LaneId, Vec<Wanted>> = BTreeMap::new();
+    let known = read_damages(lane, data).await?;
+    let since = manifest.generation;
     let mut verified = Vec::new();
     for (at, it) in recovered.iter_mut().enumerate() {
-        if let (Some(fault), false) = (it.faults.first(), it.deleted) {
-            let folder = live_dir(data, it);
-            return Err(OpenError::damaged(&folder, 0, format!("{fault:?}")));
+        let damage = known.iter().find(|known| known.of == it.of && !it.deleted).cloned();
+        let mut mine = BTreeMap::new();
+        let taken = match damage {
+            Some(damage) => Err(damage),
+            None => match take(lane, data, it, at, &durable, &mut mine).await {
+                Ok(taken) => Ok(taken),
+                Err(error) => Err(Damage::of_error(it.of, since, error)?),
+            },
+        };
+        let (partition, extents) =
+            taken.unwrap_or_else(|damage| (left_as_it_is(it, damage), Vec::new()));
+        if partition.damage.is_none() {
+            for (lane, pieces) in mine {
+                wanted.entry(lane).or_default().extend(pieces);
+            }
         }
-        verified.push(verify_extents(lane, data, it, &durable).await?);
-        let partition = restore(lane, data, it, at, &mut wanted).await?;
         found.partitions.push(partition);
+        verified.push(extents);
     }
     for (of, files) in &journals {
         let Some(mut wanted) = wanted.remove(of) else { continue };
@@ -365,12 +383,38 @@ async fn read_generation(
         fetch_pieces(lane, files, &wanted, found).await?;
     }
     for ((partition, it), extents) in found.partitions.iter_mut().zip(&recovered).zip(verified) {
-        if !it.deleted {
+        if it.deleted || partition.damage.is_some() {
+            continue;
+        }
+        let done = async {
             take_files(lane, data, partition, &extents).await?;
-            replay(lane, data, partition, it, ends.get(&it.of).copied()).await?;
+            replay(lane, data, partition, it, ends.get(&it.of).copied()).await
+        };
+        if let Err(error) = done.await {
+            *partition = left_as_it_is(it, Damage::of_error(it.of, since, error)?);
         }
     }
+    let damages = found.partitions.iter().filter_map(|it| it.damage.clone());
+    found.notices.extend(damages.map(Notice::Damaged));
     Ok(())
+}
+
+/// What can be said of a partition without its journal's bytes, which are noted in `wanted`.
+async fn take(
+    lane: &Lane,
+    data: &Path,
+    it: &mut Recovered,
+    at: usize,
+    durable: &BTreeMap<LaneId, u64>,
+    wanted: &mut BTreeMap<LaneId, Vec<Wanted>>,
+) -> Result<(RecoveredPartition, Vec<Verified>), OpenError> {
+    if let (Some(fault), false) = (it.faults.first(), it.deleted) {
+        let folder = live_dir(data, it);
+        return Err(OpenError::damaged(&folder, 0, format!("{fault:?}")));
+    }
+    let verified = verify_extents(lane, data, it, durable).await?;
+    let partition = restore(lane, data, it, at, wanted).await?;
+    Ok((partition, verified))
 }
 
 async fn read_checkpoint(lane: &Lane, path: &Path) -> Result<Checkpoint, OpenError> {
@@ -459,6 +503,7 @@ async fn restore(
         dropped: it.dropped.clone(),
         has_dir,
         deleted: it.deleted,
+        damage: None,
     })
 }
 

@@ -17,6 +17,7 @@ use super::boot::{
     Found, Notice, OpenError, RecoveredPartition, RecoveredSegment, checkpoint_path, generation_of,
     journal_dir,
 };
+use super::damage::{damage_path, keep_generations, write_damages};
 use super::journal::{Carried, Journal, JournalConfig, JournalRefusal};
 use super::mutant::Mutation;
 use super::partition::{LogRules, Partition};
@@ -144,6 +145,7 @@ impl Store {
             let partition =
                 revived.map_err(|NoMemory| OpenError::Memory { needed_bytes: carried })?;
             let unfinished = partition.segments.iter().filter(|it| it.sealed && !it.finished);
+            let unfinished = unfinished.filter(|_| partition.damage.is_none());
             sealed.extend(unfinished.map(|it| (of, it.base)));
             let shared = store.adopt(partition);
             store.0.keep.drop_later(of, dropped, store.0.journal.latest());
@@ -238,6 +240,7 @@ fn revive(lane: &Lane, it: RecoveredPartition) -> Result<Partition, NoMemory> {
     }
     partition.producers = it.producers;
     partition.has_dir = it.has_dir;
+    partition.damage = it.damage;
     let ends: Vec<Offset> = it.segments.iter().skip(1).map(|next| next.base).collect();
     let count = it.segments.len();
     let mut segments = Vec::with_capacity(count);
@@ -298,6 +301,8 @@ pub async fn adopt(
 ) -> Result<(), OpenError> {
     let data = &config.data;
     let manifest = Manifest { generation, lanes, clean: false };
+    let noted = write_damages(lane, data, notices, config.broken).await;
+    noted.map_err(|errno| OpenError::disk(&damage_path(data), errno))?;
     put_manifest(lane, data, manifest, config.broken).await?;
     let clear = async {
         for notice in notices {
@@ -305,6 +310,7 @@ pub async fn adopt(
                 set_aside(lane, folder, generation).await?;
             }
         }
+        keep_generations(lane, data, notices, config.broken).await?;
         clear_generations(lane, data, generation, config.broken).await?;
         clear_deleted(lane, data).await?;
         small::flush_dir(lane, data, config.broken).await

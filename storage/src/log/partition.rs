@@ -10,6 +10,7 @@ use corelane_core::buf::{Pool, Slice};
 use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use corelane_core::sync::Event;
 
+use super::damage::Damage;
 use super::journal::Commit;
 use super::segment::{BatchFacts, Segment};
 use super::tail::NoMemory;
@@ -95,6 +96,8 @@ pub struct Partition {
     pub has_dir: bool,
     /// Deleted: every use of it from now on is refused.
     pub deleted: bool,
+    /// It is offline: nothing of it is read or changed.
+    pub damage: Option<Damage>,
     /// Grows with every change that a checkpoint must tell.
     pub version: u64,
     /// The log is about to be cut back: it takes nothing meanwhile.
@@ -126,6 +129,7 @@ impl Partition {
             changed,
             has_dir: false,
             deleted: false,
+            damage: None,
             version: 0,
             cutting: false,
             cuts: 0,

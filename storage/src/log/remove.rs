@@ -58,6 +58,9 @@ impl Store {
     /// Notes segments that lie wholly below the log's start, to be taken away.
     pub(super) fn drop_below_start(&self, shared: &Shared) {
         let mut partition = shared.borrow_mut();
+        if partition.damage.is_some() {
+            return;
+        }
         let start = partition.log_start;
         let below = |it: &&[Segment]| it[1].base <= start && it[0].wanted().is_none();
         let keep = partition.segments.windows(2).take_while(below).count();

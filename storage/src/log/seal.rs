@@ -41,7 +41,11 @@ impl Store {
         let len = {
             let partition = shared.borrow();
             let segment = partition.segment(base).filter(|it| it.sealed && !it.finished);
-            let Some(segment) = segment.filter(|_| !partition.deleted) else { return Ok(()) };
+            let Some(segment) =
+                segment.filter(|_| !partition.deleted && partition.damage.is_none())
+            else {
+                return Ok(());
+            };
             segment.len()
         };
         let whole = len - len % BLOCK_BYTES as u64;

@@ -21,6 +21,10 @@ pub const IDENTITY_MAGIC: [u8; 8] = *b"CLpartn\n";
 /// The only format of identities that is read or written.
 pub const IDENTITY_FORMAT: u16 = 1;
 
+pub const DAMAGE_MAGIC: [u8; 8] = *b"CLdamag\n";
+/// The only format of the list of damaged partitions that is read or written.
+pub const DAMAGE_FORMAT: u16 = 1;
+
 const MANIFEST_NAME: &str = "corelane.manifest";
 const LOCK_NAME: &str = "lock";
 /// The file in a partition's folder that says whose it is.
@@ -101,7 +105,7 @@ pub fn identity_path(folder: &Path) -> PathBuf {
     folder.join(IDENTITY_NAME)
 }
 
-fn sealed(magic: [u8; 8], format: u16, body: &[u8]) -> Vec<u8> {
+pub(super) fn sealed(magic: [u8; 8], format: u16, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     out.put(&magic);
     out.put_u16(format);
@@ -111,7 +115,7 @@ fn sealed(magic: [u8; 8], format: u16, body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn unsealed(magic: [u8; 8], format: u16, bytes: &[u8]) -> Result<&[u8], SmallError> {
+pub(super) fn unsealed(magic: [u8; 8], format: u16, bytes: &[u8]) -> Result<&[u8], SmallError> {
     let mut reader = Reader::new(bytes);
     let mut head = || Ok((reader.array::<8>()?, reader.u16()?, reader.u16()?, reader.u32()?));
     let (found, version, _, stored) = head().map_err(|Short| SmallError::Length)?;

@@ -78,6 +78,8 @@ pub(super) struct Counts {
 pub enum AppendError {
     /// The partition is not on this lane.
     NotHere,
+    /// The partition is damaged.
+    Offline,
     Refused(AppendRefusal),
     Producer(ProducerRefusal),
     /// Memory or journal are used up for now.
@@ -139,6 +141,8 @@ pub struct ReadDone {
 #[non_exhaustive]
 pub enum ReadError {
     NotHere,
+    /// The partition is damaged.
+    Offline,
     OutOfRange(OutOfRange),
     /// No memory for the read now.
     Overloaded,
@@ -262,6 +266,9 @@ impl Store {
     ) -> Result<Appended, AppendError> {
         let shared = self.partition(of).ok_or(AppendError::NotHere)?;
         let mut partition = shared.borrow_mut();
+        if partition.damage.is_some() {
+            return Err(AppendError::Offline);
+        }
         let mut scratch = self.0.scratch.borrow_mut();
         let now_ms = self.0.lane.wall().0;
         let accepted = validate(&partition.rules.append, now_ms, bytes, &mut scratch)
@@ -380,7 +387,7 @@ impl Store {
     /// # Errors
     /// When there is nothing to read there, or the disk does not give it back whole.
     pub async fn read(&self, of: &TopicPartition, want: &ReadWant) -> Result<ReadDone, ReadError> {
-        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let shared = self.readable(of)?;
         loop {
             let cuts = shared.borrow().cuts;
             let done = self.read_once(&shared, want).await;
@@ -389,6 +396,16 @@ impl Store {
                 return done;
             }
         }
+    }
+
+    /// A partition that is here and online.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn readable(&self, of: &TopicPartition) -> Result<Shared, ReadError> {
+        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let offline = shared.borrow().damage.is_some();
+        if offline { Err(ReadError::Offline) } else { Ok(shared) }
     }
 
     async fn read_once(&self, shared: &Shared, want: &ReadWant) -> Result<ReadDone, ReadError> {
@@ -451,6 +468,9 @@ impl Store {
     ) -> Result<(Offset, Commit), DeleteRecordsError> {
         let shared = self.partition(of).ok_or(DeleteRecordsError::NotHere)?;
         let mut partition = shared.borrow_mut();
+        if partition.damage.is_some() {
+            return Err(DeleteRecordsError::Offline);
+        }
         let visible = partition.visible();
         let start = start.unwrap_or(visible);
         if visible < start || start < Offset(0) {
@@ -474,6 +494,8 @@ impl Store {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteRecordsError {
     NotHere,
+    /// The partition is damaged.
+    Offline,
     OutOfRange(OutOfRange),
     Overloaded,
     Failed(Errno),

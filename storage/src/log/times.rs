@@ -27,7 +27,7 @@ impl Store {
         of: &TopicPartition,
         timestamp: i64,
     ) -> Result<Option<FoundTime>, ReadError> {
-        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let shared = self.readable(of)?;
         let (start, limit) = {
             let partition = shared.borrow();
             (partition.log_start, partition.visible())
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// As [`Self::offset_for_timestamp`].
     pub async fn max_timestamp(&self, of: &TopicPartition) -> Result<Option<FoundTime>, ReadError> {
-        let shared = self.partition(of).ok_or(ReadError::NotHere)?;
+        let shared = self.readable(of)?;
         let mut largest = -1;
         for base in self.bases(&shared) {
             self.index_for_read(&shared, base).await?;

@@ -33,6 +33,8 @@ const CUT_BYTES_MAX: usize = 2 * ENTRY_HEADER_BYTES + BLOCK_BYTES;
 pub enum TruncateError {
     /// The partition is not on this lane.
     NotHere,
+    /// The partition is damaged.
+    Offline,
     /// The log does not have the offset.
     OutOfRange(OutOfRange),
     /// What would be left is not whole.
@@ -72,6 +74,9 @@ impl Store {
         to: Offset,
     ) -> Result<(Offset, Commit), TruncateError> {
         let shared = self.partition(of).ok_or(TruncateError::NotHere)?;
+        if shared.borrow().damage.is_some() {
+            return Err(TruncateError::Offline);
+        }
         // Nobody else touches files of this log, or writes a checkpoint, until it is done.
         let alone = self.0.keep.work.take(1).await;
         shared.borrow_mut().cutting = true;

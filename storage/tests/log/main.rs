@@ -3,6 +3,7 @@
 mod ages;
 mod ahead;
 mod crash;
+mod damage;
 mod harness;
 mod indexes;
 mod lanes;

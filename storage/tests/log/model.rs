@@ -103,6 +103,9 @@ pub(crate) fn compare(
         if required.deleted {
             return Err(format!("{of} is back"));
         }
+        if let Some(damage) = &it.damage {
+            return Err(format!("{of} is offline: {damage:?}"));
+        }
         if it.log_start < required.start || attempts.start.max(0) < it.log_start.0 {
             return Err(format!("{of} starts at {}, not {}", it.log_start, required.start));
         }
