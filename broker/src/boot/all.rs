@@ -209,7 +209,11 @@ pub(super) fn log_config(config: &Config, lanes: NonZeroU16, broken: Mutation) -
     if settings.number(&keys::MEMORY_BYTES) < 0 {
         log.upkeep.memory_bytes_max = RECENT_BYTES;
     }
-    log.broken = (broken == Some(Mutant::NoFlush)).then_some(LogMutant::NoFlush);
+    log.broken = match broken {
+        Some(Mutant::NoFlush) => Some(LogMutant::NoFlush),
+        Some(Mutant::StartBeforeDurable) => Some(LogMutant::StartBeforeDurable),
+        _ => None,
+    };
     log.upkeep.lanes = lanes.get();
     log
 }

@@ -60,7 +60,7 @@ impl fmt::Display for LoadError {
 pub(super) fn is_empty(node: &Node, of: TopicPartition) -> bool {
     node.store().partition(&of).is_some_and(|it| {
         let it = it.borrow();
-        it.log_start == it.end()
+        it.log_start() == it.end()
     })
 }
 
@@ -90,7 +90,7 @@ async fn read_back(node: &Node, seat: &Seat) -> Result<Host, LoadError> {
         let shared = node.store().partition(&seat.of);
         let shared = shared.ok_or(LoadError::Read(ReadError::NotHere))?;
         let partition = shared.borrow();
-        (partition.log_start, partition.end())
+        (partition.log_start(), partition.end())
     };
     while next < end && !seat.is_ended() {
         let want = ReadWant {

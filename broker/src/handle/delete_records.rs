@@ -1,5 +1,5 @@
-//! Moving the start of logs forward. What lies before is gone for readers at once, and for good
-//! once the answer came.
+//! Moving the start of logs forward. What lies before is gone, for readers and for good, once the
+//! answer comes.
 
 use std::fmt;
 

@@ -137,7 +137,7 @@ async fn place(node: &Node, of: TopicPartition, timestamp: i64, isolated: bool) 
     let shared = store.readable(&of).map_err(|it| it.code())?;
     let (log_start, visible, stable) = {
         let partition = shared.borrow();
-        (partition.log_start, partition.visible(), partition.stable())
+        (partition.log_start(), partition.visible(), partition.stable())
     };
     let end = if isolated { stable } else { visible };
     let found = match timestamp {

@@ -99,7 +99,7 @@ impl Controller {
         let shared = store.partition(&METADATA).expect("just created");
         shared.borrow_mut().rules = rules;
         let mut image = Image::default();
-        let (mut next, end) = (shared.borrow().log_start, shared.borrow().end());
+        let (mut next, end) = (shared.borrow().log_start(), shared.borrow().end());
         while next < end {
             let want = ReadWant {
                 from: next,

@@ -146,7 +146,7 @@ impl Node {
         }
         let (log_start, from_memory) = self.store().partition(of).map_or((-1, false), |it| {
             let it = it.borrow();
-            (it.log_start.0, it.rules.from_memory)
+            (it.log_start().0, it.rules.from_memory)
         });
         Pending { turn, log_start, from_memory }
     }

@@ -125,7 +125,7 @@ impl Store {
     ) -> (bool, Option<(Spot, Brought)>) {
         let (of, log_start) = {
             let partition = shared.borrow();
-            (partition.of, partition.log_start)
+            (partition.of, partition.log_start())
         };
         let ahead = &self.0.ahead;
         let goes_on = ahead.was_end(of, from) || from == log_start;

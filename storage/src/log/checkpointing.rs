@@ -125,15 +125,20 @@ fn record_of(it: &Partition) -> PartitionRecord {
         sealed: segment.finished,
         extents: if segment.finished { Vec::new() } else { segment.extents.clone() },
     });
+    // It counts once the commit that moved the start is durable.
+    let start = it.coming_start();
+    let (mut epochs, mut producers) = (it.epochs.clone(), it.producers.clone());
+    epochs.truncate_start(start);
+    producers.forget_aborted(start);
     PartitionRecord {
         of: it.of,
         topic: it.name.clone(),
         ownership: it.ownership,
-        log_start: it.log_start,
+        log_start: start,
         end: it.end(),
         high_watermark: it.visible(),
         segments: segments.collect(),
-        epochs: it.epochs.clone(),
-        producers: it.producers.clone(),
+        epochs,
+        producers,
     }
 }

@@ -90,6 +90,8 @@ pub type OnDurable = Rc<dyn Fn(Commit, &[Reached])>;
 pub struct Reached {
     pub of: TopicPartition,
     pub end: Offset,
+    /// Where the log starts from now on, if it was moved.
+    pub start: Option<Offset>,
 }
 
 #[derive(Debug, Clone)]
@@ -371,9 +373,13 @@ impl Journal {
             let cut = frame.reached.iter_mut().filter(|it| it.of == entry.head.of);
             cut.for_each(|it| it.end = it.end.min(entry.head.end));
         }
+        let start = matches!(entry.body, Body::LogStart).then_some(entry.head.base);
         match frame.reached.last_mut() {
-            Some(last) if last.of == entry.head.of => last.end = entry.head.end,
-            _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end }),
+            Some(last) if last.of == entry.head.of => {
+                last.end = entry.head.end;
+                last.start = start.or(last.start);
+            }
+            _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end, start }),
         }
         let head = &entry.head;
         let to = u64::from(head.position) + entry.body.log_bytes();

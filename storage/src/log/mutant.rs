@@ -24,6 +24,8 @@ pub enum Mutant {
     PartialBlockRewritten,
     /// The journal speaks of an extent while its bytes are still on their way to the segment.
     ExtentBeforeItsBytes,
+    /// Readers are told of a log's new start before it is durable.
+    StartBeforeDurable,
 }
 
 /// No mistake, unless a test asks for one.

@@ -1,10 +1,11 @@
 //! One partition as its lane holds it: segments, ends, producers. Decides; does no I/O.
 //!
 //! Invariants:
-//! - LOG-1: `log_start <= stable <= visible <= end`, and offsets are dense over all segments;
+//! - LOG-1: `log_start <= coming_start <= visible <= end`, and offsets are dense over all segments;
 //! - LOG-2: only the last segment is open;
 //! - LOG-3: `visible` never goes back while the partition lives here, unless the log is cut back;
-//! - LOG-4: what is refused changes nothing.
+//! - LOG-4: what is refused changes nothing;
+//! - LOG-5: readers are told of a start only once it is durable: it never goes back for them.
 
 use corelane_core::buf::{Pool, Slice};
 use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
@@ -87,7 +88,6 @@ pub struct Partition {
     pub epochs: LeaderEpochs,
     pub rules: LogRules,
     pub producers: Producers,
-    pub log_start: Offset,
     /// Oldest first; the last one takes appends.
     pub segments: Vec<Segment>,
     /// Somebody reads at the end: told whenever `visible` or the log's start moves.
@@ -106,6 +106,10 @@ pub struct Partition {
     pub cuts: u64,
     /// The commit of the last cut: what earlier ones reached says nothing any more.
     cut_by: Commit,
+    /// The start that readers know.
+    log_start: Offset,
+    /// Where the log starts once the last move of it is durable.
+    coming_start: Offset,
     visible: Offset,
     end: Offset,
 }
@@ -124,7 +128,6 @@ impl Partition {
             epochs,
             rules,
             producers: Producers::default(),
-            log_start: Offset(0),
             segments: vec![indexed_segment(of, Offset(0))],
             changed,
             has_dir: false,
@@ -134,6 +137,8 @@ impl Partition {
             cutting: false,
             cuts: 0,
             cut_by: Commit(0),
+            log_start: Offset(0),
+            coming_start: Offset(0),
             visible: Offset(0),
             end: Offset(0),
         }
@@ -143,6 +148,7 @@ impl Partition {
     pub fn restored(&mut self, log_start: Offset, end: Offset, segments: Vec<Segment>) {
         assert!(!segments.is_empty() && segments[0].base <= log_start && log_start <= end);
         self.log_start = log_start;
+        self.coming_start = log_start;
         self.segments = segments;
         self.end = end;
         self.visible = end;
@@ -152,6 +158,19 @@ impl Partition {
     #[must_use]
     pub fn end(&self) -> Offset {
         self.end
+    }
+
+    /// Where the log starts, for readers.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    /// Where the log will start once everything in the journal is durable: nothing may be left to
+    /// depend on what lies before.
+    #[must_use]
+    pub fn coming_start(&self) -> Offset {
+        self.coming_start
     }
 
     /// The high watermark: readers see what lies below.
@@ -264,10 +283,13 @@ impl Partition {
         }
     }
 
-    /// A commit is durable that reached `to`.
-    pub fn reached(&mut self, commit: Commit, to: Offset) {
+    /// A commit is durable that reached `to`, and moved the start to `start` or not at all.
+    pub fn reached(&mut self, commit: Commit, to: Offset, start: Option<Offset>) {
         if self.cut_by <= commit {
             self.show(to);
+        }
+        if let Some(start) = start {
+            self.show_start(start);
         }
     }
 
@@ -280,7 +302,7 @@ impl Partition {
         producers: Producers,
         commit: Commit,
     ) -> Vec<Offset> {
-        assert!(self.log_start <= end && end <= self.end, "a cut goes back, within the log");
+        assert!(self.coming_start <= end && end <= self.end, "a cut goes back, within the log");
         let kept = self.segments.partition_point(|it| it.base < last.base);
         let gone = self.segments.drain(kept..).map(|it| it.base).filter(|it| *it != last.base);
         let gone = gone.collect();
@@ -289,6 +311,7 @@ impl Partition {
         self.visible = self.visible.min(end);
         self.epochs.truncate_end(end);
         self.producers = producers;
+        self.producers.forget_aborted(self.log_start);
         self.producers.on_high_watermark(self.visible);
         self.cut_by = commit;
         self.cuts += 1;
@@ -298,18 +321,28 @@ impl Partition {
         gone
     }
 
-    /// Moves the start of the log forward. Says whether it moved.
+    /// Moves the start of the log forward; readers see it once it is durable (LOG-5). Says whether
+    /// it moves.
     pub fn start_at(&mut self, start: Offset) -> bool {
         assert!(start <= self.visible, "the start stays below the high watermark");
-        if start <= self.log_start {
+        if start <= self.coming_start {
             return false;
         }
-        self.log_start = start;
+        self.coming_start = start;
         self.version += 1;
+        true
+    }
+
+    /// A move of the start is durable.
+    pub fn show_start(&mut self, start: Offset) {
+        assert!(start <= self.coming_start, "LOG-5: it was asked for");
+        if start <= self.log_start {
+            return;
+        }
+        self.log_start = start;
         self.epochs.truncate_start(start);
         self.producers.forget_aborted(start);
         self.changed.notify();
-        true
     }
 
     /// Where the whole batches from `from` on are, below `limit`.
@@ -369,7 +402,8 @@ impl Partition {
 
     /// The invariants, after every change in tests and at recovery.
     pub fn check(&self) {
-        assert!(self.log_start <= self.visible && self.visible <= self.end, "LOG-1");
+        assert!(self.log_start <= self.coming_start && self.coming_start <= self.visible, "LOG-1");
+        assert!(self.visible <= self.end, "LOG-1");
         assert!(self.segments.iter().rev().skip(1).all(|it| it.sealed), "LOG-2");
         assert!(!self.open_segment().sealed, "LOG-2");
         let ordered = self.segments.windows(2).all(|it| it[0].base < it[1].base);

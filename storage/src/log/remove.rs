@@ -61,7 +61,7 @@ impl Store {
         if partition.damage.is_some() {
             return;
         }
-        let start = partition.log_start;
+        let start = partition.log_start();
         let below = |it: &&[Segment]| it[1].base <= start && it[0].wanted().is_none();
         let keep = partition.segments.windows(2).take_while(below).count();
         if keep == 0 {

@@ -195,7 +195,7 @@ impl Store {
             let partitions = inner.partitions.borrow();
             for it in reached {
                 if let Some(partition) = partitions.get(&it.of) {
-                    partition.borrow_mut().reached(commit, it.end);
+                    partition.borrow_mut().reached(commit, it.end, it.start);
                 }
             }
         }));
@@ -275,7 +275,7 @@ impl Store {
             .map_err(AppendError::Refused)?;
         self.0.counts.summed.add(accepted.bytes as u64);
         let plan = partition.plan(&accepted, verified, now_ms).map_err(AppendError::Producer)?;
-        let log_start = partition.log_start;
+        let log_start = partition.log_start();
         let stamped = partition.rules.append.log_append_time.then_some(accepted.max_timestamp);
         let (base, roll) = match plan {
             Plan::Duplicate { last, .. } if self.forgets(&partition, &accepted, last) => {
@@ -434,7 +434,7 @@ impl Store {
             bytes,
             visible: partition.visible(),
             stable: partition.stable(),
-            log_start: partition.log_start,
+            log_start: partition.log_start(),
             aborted,
         })
     }
@@ -457,7 +457,7 @@ impl Store {
     }
 
     /// Moves the start of a partition's log forward, to `start` or to its high watermark. The new
-    /// start is durable once the commit is.
+    /// start is durable once the commit is, and readers see it then.
     ///
     /// # Errors
     /// When the log does not reach that far, or cannot take the entry now.
@@ -474,7 +474,7 @@ impl Store {
         let visible = partition.visible();
         let start = start.unwrap_or(visible);
         if visible < start || start < Offset(0) {
-            let range = OutOfRange { log_start: partition.log_start, end: visible };
+            let range = OutOfRange { log_start: partition.log_start(), end: visible };
             return Err(DeleteRecordsError::OutOfRange(range));
         }
         self.admit(ENTRY_HEADER_BYTES).map_err(|it| match it {
@@ -485,8 +485,11 @@ impl Store {
             let (end, open) = (partition.end(), partition.open_segment().base);
             let head = head_of(&partition, start, end, open, 0);
             self.0.journal.push(&Entry { head, body: Body::LogStart }, None);
+            if self.0.journal.config().broken == Some(Mutant::StartBeforeDurable) {
+                partition.show_start(start);
+            }
         }
-        Ok((partition.log_start, self.0.journal.latest()))
+        Ok((partition.coming_start(), self.0.journal.latest()))
     }
 }
 

@@ -30,7 +30,7 @@ impl Store {
         let shared = self.readable(of)?;
         let (start, limit) = {
             let partition = shared.borrow();
-            (partition.log_start, partition.visible())
+            (partition.log_start(), partition.visible())
         };
         for base in self.bases(&shared) {
             self.index_for_read(&shared, base).await?;
@@ -89,7 +89,7 @@ impl Store {
     async fn largest_by_walk(&self, shared: &Shared) -> Result<Option<FoundTime>, ReadError> {
         let (of, start, limit) = {
             let partition = shared.borrow();
-            (partition.of, partition.log_start, partition.visible())
+            (partition.of, partition.log_start(), partition.visible())
         };
         let mut largest = None;
         for base in self.bases(shared) {

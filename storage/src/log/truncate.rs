@@ -92,7 +92,7 @@ impl Store {
     async fn cut(&self, shared: &Shared, to: Offset) -> Result<(Offset, Commit), TruncateError> {
         {
             let partition = shared.borrow();
-            let range = OutOfRange { log_start: partition.log_start, end: partition.end() };
+            let range = OutOfRange { log_start: partition.coming_start(), end: partition.end() };
             if to < range.log_start {
                 return Err(TruncateError::OutOfRange(range));
             }
@@ -111,8 +111,8 @@ impl Store {
         if partition.deleted {
             return Err(TruncateError::NotHere);
         }
-        if left.end < partition.log_start {
-            let range = OutOfRange { log_start: partition.log_start, end: partition.end() };
+        if left.end < partition.coming_start() {
+            let range = OutOfRange { log_start: partition.coming_start(), end: partition.end() };
             return Err(TruncateError::OutOfRange(range));
         }
         let old = partition.segment(left.base).expect("nobody takes it away meanwhile");
@@ -169,7 +169,7 @@ impl Store {
             let partition = shared.borrow();
             let below = partition.segments.iter().take_while(|it| it.base <= to);
             let bases: Vec<_> = below.map(|it| it.base).collect();
-            (partition.of, bases, partition.log_start)
+            (partition.of, bases, partition.log_start())
         };
         let now_ms = self.0.lane.wall().0;
         let mut left = Left {

@@ -128,6 +128,9 @@ async fn writer(
                 let start = Offset(wanted.0 * 2 / 3);
                 attempt(&model, of, |it| it.start = it.start.max(start.0));
                 let (start, commit) = store.delete_records(&of, Some(start)).ok()?;
+                // What a reader is told is as good as an answer.
+                let shown = store.partition(&of)?.borrow().log_start();
+                promise(&model, of, Promise::Start(shown));
                 let (waits, model) = (store.clone(), Rc::clone(&model));
                 store.lane().spawn("promise", Importance::Serving, async move {
                     if waits.durable(commit).await.is_ok() {

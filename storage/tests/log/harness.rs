@@ -120,7 +120,7 @@ pub(crate) async fn read_all(store: &Store, of: &TopicPartition) -> BTreeMap<i64
     let (mut at, end) = {
         let partition = store.partition(of).expect("it is here");
         let partition = partition.borrow();
-        (partition.log_start, partition.end())
+        (partition.log_start(), partition.end())
     };
     while at < end {
         let want =

@@ -11,5 +11,6 @@ mod line;
 mod model;
 mod mutants;
 mod restart;
+mod starts;
 mod truncate;
 mod upkeep;

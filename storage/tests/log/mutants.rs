@@ -47,6 +47,11 @@ fn extents_told_of_before_their_bytes_are_noticed() {
 }
 
 #[test]
+fn starts_shown_before_they_are_durable_are_noticed() {
+    assert!(breaks_a_promise(Mutant::StartBeforeDurable));
+}
+
+#[test]
 fn a_block_written_twice_is_noticed() {
     let goes_well = |broken| {
         catch_unwind(AssertUnwindSafe(|| {
