@@ -18,7 +18,7 @@ use corelane_core::ring::{Access, Errno, FileKind};
 use super::damage::{Damage, left_as_it_is, read_damages};
 use super::extents::{Verified, take_files, verify_extents};
 use super::mutant::{Mutant, Mutation};
-use super::scan::{Next, ScanError, Source, scan};
+use super::scan::{Next, ScanError, Source, read_patiently, scan};
 use super::segment::BatchFacts;
 use super::small::{self, DataLock, LockError, Manifest, SmallError};
 use super::walk::JournalFiles;
@@ -617,9 +617,8 @@ pub(super) async fn read_range(
 ) -> Result<Vec<u8>, OpenError> {
     let read = async {
         let (file, _) = lane.open(path, Access::default()).await?;
-        let buf = corelane_core::buf::Buf::unpooled(bytes);
-        let (read, buf) = lane.read_full(&file, at, buf, bytes).await;
-        if read? < bytes {
+        let (read, buf) = read_patiently(lane, &file, at, bytes).await?;
+        if read < bytes {
             return Err(Errno::IO);
         }
         Ok(buf.filled()[..bytes].to_vec())

@@ -16,6 +16,9 @@ const STEP_BYTES: usize = 1 << 20;
 /// The first time: many look at one batch only.
 const FIRST_STEP_BYTES: usize = 64 << 10;
 
+/// How often bytes are asked for that the disk says it cannot read.
+const READS_MAX: usize = 3;
+
 /// The bytes of one segment.
 pub(super) struct Source<'a> {
     /// Holds the bytes below `in_file`; opened for direct reads.
@@ -97,6 +100,24 @@ fn whole_len(bytes: &[u8]) -> Option<usize> {
     Some(usize::try_from(claimed).unwrap_or(0) + LENGTH_PREFIX_BYTES)
 }
 
+/// Reads up to `bytes`. A disk that could not once is asked again: only one that never can has lost
+/// what is there.
+pub(super) async fn read_patiently(
+    lane: &Lane,
+    file: &Fd,
+    at: u64,
+    bytes: usize,
+) -> Result<(usize, Buf), Errno> {
+    for _ in 1..READS_MAX {
+        match lane.read_full(file, at, Buf::unpooled(bytes), bytes).await {
+            (Err(Errno::IO), _) => {}
+            (read, buf) => return Ok((read?, buf)),
+        }
+    }
+    let (read, buf) = lane.read_full(file, at, Buf::unpooled(bytes), bytes).await;
+    Ok((read?, buf))
+}
+
 async fn bring(
     lane: &Lane,
     source: &Source<'_>,
@@ -107,8 +128,8 @@ async fn bring(
     let from_file = wanted.min(source.in_file.saturating_sub(start) as usize);
     if let (Some(file), true) = (source.file, 0 < from_file) {
         let blocks = from_file.next_multiple_of(BLOCK_BYTES);
-        let (read, buf) = lane.read_full(file, start, Buf::unpooled(blocks), blocks).await;
-        if read? < from_file {
+        let (read, buf) = read_patiently(lane, file, start, blocks).await?;
+        if read < from_file {
             return Err(Errno::IO);
         }
         all.extend_from_slice(&buf.filled()[..from_file]);
