@@ -259,7 +259,7 @@ def a_thousand_fetches_and_nobody_reads(world):
 
 
 @case(("corelane.send.stall.ms", 4000), ("corelane.receive.bytes", 16 * MIB),
-      ("socket.request.max.bytes", 8 * MIB), keeps_mib=256)
+      ("socket.request.max.bytes", 8 * MIB))
 def small_questions_and_nobody_reads(world):
     before = world.broker.resident()
     for at, request in enumerate([API_VERSIONS, METADATA]):
@@ -268,8 +268,8 @@ def small_questions_and_nobody_reads(world):
     world.look()
     grown = world.broker.resident() - before
     print(f"    {mib(grown)} for 32 times 100,000 questions")
-    # What came is bounded by the lane, what is open by each connection; the pool keeps as much idle.
-    assert grown < 256 * MIB, mib(grown)
+    # Of each: a block that came, the frames of the requests that are open, and their answers.
+    assert grown < 32 * MIB, mib(grown)
     until(lambda: "not read in time" in world.broker.said(), "an unread connection is not let go")
 
 

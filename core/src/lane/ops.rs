@@ -334,10 +334,14 @@ impl Lane {
         (expect!(result, Outcome::Bytes(it) => it), buf)
     }
 
-    /// Bytes as they come, one [`Outcome::Received`] each.
-    #[must_use]
-    pub fn receive_many(&self, socket: &Fd) -> Recurring {
-        self.recurring(Op::ReceiveMany { socket: socket.clone() })
+    /// Receives into a buffer of the ring's choosing, which is empty at the peer's end. Nothing is
+    /// held until bytes are there, and nothing more comes than what this buffer takes.
+    ///
+    /// # Errors
+    /// [`Errno::NOBUFS`] when there is no buffer now, and whatever ended the connection.
+    pub async fn receive_block(&self, socket: &Fd) -> Result<Buf, Errno> {
+        let (result, _) = self.op(Op::ReceiveBlock { socket: socket.clone() }).await;
+        expect!(result, Outcome::Received(it) => it)
     }
 
     /// Sends everything, however often the kernel takes only a part.

@@ -29,10 +29,10 @@ pub enum Op {
         socket: Fd,
         buf: Buf,
     },
-    /// Recurring: bytes in buffers of the ring's own choosing, for connections that are mostly
-    /// idle. Ends with [`Errno::NOBUFS`] when the pool has none left; ask again later. An empty
-    /// buffer is the peer's end.
-    ReceiveMany {
+    /// Bytes in one buffer of the ring's own choosing, for connections that are mostly idle: it is
+    /// taken when the bytes are there. [`Errno::NOBUFS`] when the pool has none left; ask again
+    /// later. An empty buffer is the peer's end.
+    ReceiveBlock {
         socket: Fd,
     },
     /// Sends the parts one after another; may be short.

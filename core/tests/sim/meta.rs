@@ -28,8 +28,7 @@ async fn member(lane: Lane, link: Link<u64, u64>, world: Vec<std::net::SocketAdd
         while let Some(Ok(Outcome::Connected(it))) = accepted.next().await {
             let lane3 = lane2.clone();
             lane2.spawn("peer", Importance::Replication, async move {
-                let mut pieces = lane3.receive_many(&it.socket);
-                while let Some(Ok(Outcome::Received(piece))) = pieces.next().await {
+                while let Ok(piece) = lane3.receive_block(&it.socket).await {
                     if piece.is_empty()
                         || lane3.send_all(&it.socket, vec![piece.freeze()]).await.is_err()
                     {

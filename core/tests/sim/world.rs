@@ -156,19 +156,16 @@ async fn echo(lane: Lane, addr: SocketAddr) {
         let Ok(Outcome::Connected(connection)) = connection else { break };
         let lane2 = lane.clone();
         lane.spawn("echo", corelane_core::lane::Importance::Serving, async move {
-            let mut received = lane2.receive_many(&connection.socket);
-            while let Some(piece) = received.next().await {
-                match piece {
-                    Ok(Outcome::Received(buf)) if buf.is_empty() => break,
-                    Ok(Outcome::Received(buf)) => {
+            loop {
+                match lane2.receive_block(&connection.socket).await {
+                    Ok(buf) if buf.is_empty() => break,
+                    Ok(buf) => {
                         if lane2.send_all(&connection.socket, vec![buf.freeze()]).await.is_err() {
                             break;
                         }
                     }
-                    Err(Errno::NOBUFS) => {
-                        received = lane2.receive_many(&connection.socket);
-                    }
-                    Ok(_) | Err(_) => break,
+                    Err(Errno::NOBUFS) => {}
+                    Err(_) => break,
                 }
             }
         });

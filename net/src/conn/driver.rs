@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use corelane_core::buf::{Buf, Slice};
-use corelane_core::lane::{Lane, Pending, Recurring};
+use corelane_core::lane::{Lane, Pending};
 use corelane_core::limits::PARTS_MAX;
 use corelane_core::ring::{Errno, Fd, Op, Outcome, Parts};
 use corelane_core::sync::Taker;
@@ -78,10 +78,9 @@ enum Stage {
 
 /// Where bytes come from now.
 enum Reading {
-    /// From buffers of the ring's choosing: costs nothing while nothing comes.
-    Many(Recurring),
-    /// Until what is on its way has come.
-    Stopping(Recurring),
+    /// Into a buffer of the ring's choosing: costs nothing while nothing comes. What is here is looked
+    /// at before the next is asked for, so no more than one comes unbidden.
+    Block(Pending),
     /// Straight into memory of our own, of so many bytes. `inside`: part of a frame is in it.
     Into { pending: Pending, bytes: usize, inside: bool },
     /// Not until there is memory.
@@ -147,6 +146,11 @@ struct Connection<S> {
     ending: Option<Ended>,
 }
 
+/// What comes next, in a buffer of the ring's choosing.
+fn block_from(lane: &Lane, socket: &Fd) -> Pending {
+    lane.op(Op::ReceiveBlock { socket: socket.clone() })
+}
+
 /// Serves a connection until it ends, and says why it did.
 pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, service: Rc<S>) -> Ended {
     let lane = crowd.lane().clone();
@@ -154,7 +158,7 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
     let mut connection = Connection {
         limits: crowd.limits().clone(),
         membership: crowd.enter(),
-        reading: Reading::Many(lane.receive_many(&socket)),
+        reading: Reading::Block(block_from(&lane, &socket)),
         socket,
         peer,
         service,
@@ -205,9 +209,7 @@ impl<S: Service> Connection<S> {
 
     fn frame_deadline(&self) -> Option<Nanos> {
         let reading = match self.reading {
-            Reading::Many(_) | Reading::Stopping(_) | Reading::Into { .. } | Reading::Full(_) => {
-                true
-            }
+            Reading::Block(_) | Reading::Into { .. } | Reading::Full(_) => true,
             Reading::Paused | Reading::Ended => false,
         };
         (reading && self.is_inside()).then(|| self.frame_began + self.limits.progress)
@@ -372,7 +374,7 @@ impl<S: Service> Connection<S> {
             match self.inbox.standing(self.limits.frame_bytes_max) {
                 Standing::Inside { missing } if self.is_large(missing) => self.read_into(missing),
                 _ if self.memory.fits() => {
-                    self.reading = Reading::Many(self.lane.receive_many(&self.socket));
+                    self.reading = Reading::Block(block_from(&self.lane, &self.socket));
                 }
                 // Whoever has begun may pass the total; whoever has not waits.
                 Standing::Inside { missing } => self.read_into(missing),
@@ -415,14 +417,12 @@ impl<S: Service> Connection<S> {
                 }
                 self.resume();
             }
-            Reading::Many(many) | Reading::Stopping(many) => match many.poll_next() {
+            Reading::Block(block) => match Pin::new(block).poll(context) {
                 Poll::Pending => return false,
-                Poll::Ready(Some(Ok(Outcome::Received(buf)))) => self.came(buf),
-                Poll::Ready(Some(Ok(other))) => panic!("received {other:?}"),
-                Poll::Ready(Some(Err(Errno::NOBUFS))) => self.without_blocks(),
-                // A receive that was stopped says so last, after all that had come.
-                Poll::Ready(Some(Err(Errno::CANCELED)) | None) => self.resume(),
-                Poll::Ready(Some(Err(errno))) => self.end(Ended::Receive(errno)),
+                Poll::Ready((Ok(Outcome::Received(buf)), _)) => self.came(buf),
+                Poll::Ready((Ok(other), _)) => panic!("received {other:?}"),
+                Poll::Ready((Err(Errno::NOBUFS), _)) => self.without_blocks(),
+                Poll::Ready((Err(errno), _)) => self.end(Ended::Receive(errno)),
             },
             Reading::Into { pending, inside, .. } => match Pin::new(pending).poll(context) {
                 Poll::Pending => return false,
@@ -466,24 +466,7 @@ impl<S: Service> Connection<S> {
         self.start();
         self.inbox.settle(self.lane.pool());
         self.hold();
-        let large = matches!(
-            self.inbox.standing(self.limits.frame_bytes_max),
-            Standing::Inside { missing } if self.is_large(missing)
-        );
-        if large || !self.may_read() || self.has_whole() || !self.memory.fits() {
-            self.stop_receiving();
-        }
-    }
-
-    /// Nothing more is asked for; what is on its way still comes, and then we look again.
-    fn stop_receiving(&mut self) {
-        self.reading = match std::mem::replace(&mut self.reading, Reading::Ended) {
-            Reading::Many(mut many) => {
-                many.stop();
-                Reading::Stopping(many)
-            }
-            other => other,
-        };
+        self.resume();
     }
 
     fn peer_is_done(&mut self) {

@@ -1,8 +1,10 @@
 //! The wire from outside: what is committed beside the code, against the code; and strangers.
 
 mod allocations;
+mod budgets;
 mod connections;
 mod documents;
 mod golden;
 mod hostile;
 mod hot_path;
+mod stage;

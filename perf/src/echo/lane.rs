@@ -1,5 +1,5 @@
-//! The echo on our own lane: a recurring receive into buffers of the ring's choosing while requests are
-//! small, a receive straight into a large buffer when they are not.
+//! The echo on our own lane: received into buffers of the ring's choosing while requests are small, and
+//! straight into a large buffer when they are not.
 
 use crate::on_lane::{self, failed};
 use core_affinity::CoreId;
@@ -41,22 +41,17 @@ pub(crate) fn serve(
 /// A peer that resets is a peer that left.
 async fn small(lane: Lane, socket: Fd) {
     loop {
-        let mut requests = lane.receive_many(&socket);
-        while let Some(received) = requests.next().await {
-            match received {
-                Ok(Outcome::Received(it)) if it.is_empty() => return,
-                Ok(Outcome::Received(it)) => {
-                    if lane.send_all(&socket, it.freeze()).await.is_err() {
-                        return;
-                    }
+        match lane.receive_block(&socket).await {
+            Ok(it) if it.is_empty() => return,
+            Ok(it) => {
+                if lane.send_all(&socket, it.freeze()).await.is_err() {
+                    return;
                 }
-                Ok(other) => panic!("a receive gives bytes, not {other:?}"),
-                // Others hold all buffers; they give them back as they send.
-                Err(Errno::NOBUFS) => break,
-                Err(_) => return,
             }
+            // Others hold all buffers; they give them back as they send.
+            Err(Errno::NOBUFS) => lane.yield_now().await,
+            Err(_) => return,
         }
-        lane.yield_now().await;
     }
 }
 

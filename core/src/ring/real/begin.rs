@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::ptr;
 
 use io_uring::opcode;
-use io_uring::squeue::Entry;
+use io_uring::squeue::{self, Entry};
 use io_uring::types::{self, FsyncFlags, OpenHow};
 
 use super::blocks::GROUP;
@@ -79,8 +79,14 @@ fn prepare(
             let room = len32(buf.room());
             opcode::Recv::new(fd(socket), buf.spare_ptr(), room).build()
         }
-        Op::ReceiveMany { socket } if provided => opcode::RecvMulti::new(fd(socket), GROUP).build(),
-        Op::ReceiveMany { socket } => {
+        Op::ReceiveBlock { socket } if provided => {
+            // As much as the block has room for.
+            opcode::Recv::new(fd(socket), ptr::null_mut(), 0)
+                .buf_group(GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        }
+        Op::ReceiveBlock { socket } => {
             let mut buf = pool.get(super::FALLBACK_BLOCK_BYTES).ok_or(Errno::NOBUFS)?;
             let entry = opcode::Recv::new(fd(socket), buf.spare_ptr(), len32(buf.room())).build();
             *aid = Aid::Block(buf);

@@ -33,7 +33,7 @@ impl RealRing {
                 unreachable!("the kernel answered what it was not asked")
             }
             (Stage::Kernel, Op::Accept { .. }) => self.accepted(slot, result, flags, completed),
-            (Stage::Kernel, Op::ReceiveMany { .. }) => {
+            (Stage::Kernel, Op::ReceiveBlock { .. }) => {
                 self.received(slot, result, flags, completed);
             }
             (Stage::Kernel, Op::Write { sync: Sync::Data, .. }) => {
@@ -104,8 +104,14 @@ impl RealRing {
         if let Ok(connection) = connection {
             completed.push(more(slot, Outcome::Connected(Box::new(connection))));
         }
-        if !cqueue::more(flags) {
-            self.again(slot, completed);
+        if cqueue::more(flags) {
+            return;
+        }
+        // The request ended, the operation did not.
+        if self.flights.known(slot).cancelled {
+            self.complete(slot, Err(Errno::CANCELED), completed);
+        } else {
+            self.start(slot);
         }
     }
 
@@ -143,22 +149,7 @@ impl RealRing {
             // The end needs no block, and the kernel took none.
             _ => self.pool.get(1).unwrap_or_else(|| Buf::unpooled(1)),
         };
-        if count == 0 {
-            return self.complete(slot, Ok(Outcome::Received(buf)), completed);
-        }
-        completed.push(more(slot, Outcome::Received(buf)));
-        if !cqueue::more(flags) {
-            self.again(slot, completed);
-        }
-    }
-
-    /// A recurring operation's request ended, the operation did not.
-    fn again(&mut self, slot: u32, completed: &mut Vec<Completion>) {
-        if self.flights.known(slot).cancelled {
-            self.complete(slot, Err(Errno::CANCELED), completed);
-        } else {
-            self.start(slot);
-        }
+        self.complete(slot, Ok(Outcome::Received(buf)), completed);
     }
 
     /// A write that promised to be durable.

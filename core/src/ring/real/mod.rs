@@ -161,11 +161,7 @@ impl RealRing {
         let RingSetup { lane, peers, pool, queue_entries } = setup;
         assert!(lane.0 < peers.lanes(), "no lane {lane:?} among {}", peers.lanes());
         let (uring, features) = probe::set_up(queue_entries)?;
-        let blocks = if features.receive_many {
-            Blocks::register(&uring.submitter(), pool.stats().budget_bytes)
-        } else {
-            None
-        };
+        let blocks = Blocks::register(&uring.submitter(), pool.stats().budget_bytes);
         let shared = sys::duplicate(uring.as_raw_fd())
             .map_err(|errno| Refusal::Other { what: "a second descriptor of the ring", errno })?;
         peers.of(lane).set_ring(Some(Arc::new(shared)));
@@ -519,9 +515,10 @@ impl Ring for RealRing {
             params.sq_entries(),
             params.cq_entries()
         ));
-        if self.features.receive_many && self.blocks.is_none() {
-            lines.push("no provided blocks: each idle connection holds one".to_owned());
-        }
+        lines.push(match self.blocks {
+            Some(_) => "provided blocks".to_owned(),
+            None => "no provided blocks: each idle connection holds one".to_owned(),
+        });
         lines
     }
 

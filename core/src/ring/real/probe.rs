@@ -19,8 +19,6 @@ pub(super) struct Features {
     pub(super) no_iowait: bool,
     /// One accept for many connections (5.19).
     pub(super) accept_many: bool,
-    /// One receive for many arrivals, into provided blocks (6.0).
-    pub(super) receive_many: bool,
     /// Rings can send each other messages (5.18).
     pub(super) message_ring: bool,
     pub(super) truncate: bool,
@@ -42,7 +40,6 @@ impl Features {
         line(self.defer_taskrun, "deferred task running", "completions interrupt the lane");
         line(self.no_iowait, "enter without iowait", "an idle lane may look like a busy disk");
         line(self.accept_many, "multishot accept", "one accept for each connection");
-        line(self.receive_many, "multishot receive", "each idle connection holds a block");
         line(self.message_ring, "messages between rings", "lanes wake each other by counters");
         line(self.truncate, "truncate in the ring", "by the helper");
         line(self.rename && self.remove && self.make_dir, "names in the ring", "by the helper");
@@ -135,9 +132,8 @@ fn features(uring: &IoUring, mode: Mode) -> Result<Features, Refusal> {
         single_issuer: matches!(mode, Mode::Deferred | Mode::Single),
         taskrun_flag: mode != Mode::Plain,
         no_iowait: params.is_feature_no_iowait(),
-        // These two came as flags, which cannot be probed, together with operations, which can.
+        // This came as a flag, which cannot be probed, together with an operation, which can.
         accept_many: has(opcode::Socket::CODE),
-        receive_many: has(opcode::SendZc::CODE),
         message_ring: has(opcode::MsgRingData::CODE),
         truncate: has(opcode::Ftruncate::CODE),
         rename: has(opcode::RenameAt::CODE),

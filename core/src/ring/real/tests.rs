@@ -83,6 +83,14 @@ impl Bench {
         bytes
     }
 
+    /// What came in a block of the ring's choosing.
+    fn block(&mut self, ticket: Ticket) -> Buf {
+        let it = self.next(ticket);
+        assert!(it.last && it.op.is_some());
+        let Ok(Outcome::Received(buf)) = it.result else { panic!("{:?}", it.result) };
+        buf
+    }
+
     fn listen(&mut self) -> (Fd, SocketAddr) {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         match self.ok(Op::Listen { addr, backlog: 64, shared: false }) {
@@ -188,19 +196,49 @@ fn a_dropped_connection_is_closed_in_the_next_turn() {
 fn idle_connections_receive_into_shared_blocks() {
     let Some(mut bench) = Bench::new(1 << 20) else { return };
     let (ours, theirs) = bench.pair();
-    let receive = bench.submit(Op::ReceiveMany { socket: theirs.socket });
     for round in 0..100_u8 {
+        let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket.clone() });
+        bench.turn(Wait::No);
         let parts = vec![slice(&[round; 10])];
         bench.bytes(Op::Send { socket: ours.socket.clone(), parts: parts.into() });
-        let it = bench.next(receive);
-        assert!(!it.last);
-        let Ok(Outcome::Received(buf)) = it.result else { panic!("{it:?}") };
-        assert_eq!(buf.filled(), [round; 10]);
+        assert_eq!(bench.block(receive).filled(), [round; 10]);
     }
     drop(ours);
-    let it = bench.next(receive);
-    let Ok(Outcome::Received(buf)) = it.result else { panic!("{:?}", it.result) };
-    assert!(buf.is_empty() && it.last && it.op.is_some());
+    let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket });
+    assert!(bench.block(receive).is_empty());
+}
+
+/// What a peer sends stays with the kernel but for one block, until somebody asks for more.
+#[test]
+fn nothing_comes_that_was_not_asked_for() {
+    let Some(mut bench) = Bench::new(4 << 20) else { return };
+    let (ours, theirs) = bench.pair();
+    let sent: Vec<u8> = (0..200_000_u32).map(|it| (it / 7) as u8).collect();
+    let mut left = slice(&sent);
+    let mut received = Vec::new();
+    bench.turn(Wait::No);
+    let resting = bench.ring.pool().stats().lent_bytes;
+    let mut send =
+        bench.submit(Op::Send { socket: ours.socket.clone(), parts: vec![left.clone()].into() });
+    while received.len() < sent.len() {
+        let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket.clone() });
+        let block = bench.block(receive);
+        for _ in 0..10 {
+            bench.turn(Wait::No);
+        }
+        let lent = bench.ring.pool().stats().lent_bytes;
+        assert_eq!(lent, resting + block.capacity(), "the one, beside those the kernel may fill");
+        received.extend_from_slice(block.filled());
+        if let Some(it) = bench.seen.remove(&send).and_then(|mut it| it.pop()) {
+            let Ok(Outcome::Bytes(count)) = it.result else { panic!("{it:?}") };
+            left = left.slice(count as usize..);
+            if !left.is_empty() {
+                let parts = vec![left.clone()].into();
+                send = bench.submit(Op::Send { socket: ours.socket.clone(), parts });
+            }
+        }
+    }
+    assert_eq!(received, sent);
 }
 
 #[test]
@@ -213,7 +251,6 @@ fn a_pool_without_blocks_ends_a_receive_and_loses_no_byte() {
     while let Some(buf) = hog.get(BLOCK_BYTES) {
         hogged.push(buf);
     }
-    let mut receive = bench.submit(Op::ReceiveMany { socket: theirs.socket.clone() });
     let sent: Vec<u8> = (0..100_000_u32).map(|it| it as u8).collect();
     let mut left = slice(&sent);
     let mut held = Vec::new();
@@ -225,18 +262,16 @@ fn a_pool_without_blocks_ends_a_receive_and_loses_no_byte() {
             let count = bench.bytes(Op::Send { socket: ours.socket.clone(), parts: parts.into() });
             left = left.slice(count as usize..);
         }
-        let it = bench.next(receive);
-        match it.result {
+        let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket.clone() });
+        match bench.next(receive).result {
             Ok(Outcome::Received(buf)) => {
                 received.extend_from_slice(buf.filled());
                 held.push(buf);
             }
             Err(Errno::NOBUFS) => {
-                assert!(it.last);
                 refused += 1;
                 held.clear();
                 hogged.clear();
-                receive = bench.submit(Op::ReceiveMany { socket: theirs.socket.clone() });
             }
             other => panic!("{other:?}"),
         }
@@ -253,14 +288,13 @@ fn a_kernel_that_chooses_no_blocks_receives_all_the_same() {
         blocks.unregister(&bench.ring.uring.submitter());
     }
     let (ours, theirs) = bench.pair();
-    let receive = bench.submit(Op::ReceiveMany { socket: theirs.socket });
     for round in 0..10_u8 {
+        let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket.clone() });
         let parts = vec![slice(&[round; 10])];
         bench.bytes(Op::Send { socket: ours.socket.clone(), parts: parts.into() });
-        let it = bench.next(receive);
-        let Ok(Outcome::Received(buf)) = it.result else { panic!("{it:?}") };
-        assert_eq!(buf.filled(), [round; 10]);
+        assert_eq!(bench.block(receive).filled(), [round; 10]);
     }
+    let receive = bench.submit(Op::ReceiveBlock { socket: theirs.socket });
     bench.ring.cancel(receive);
     assert_eq!(bench.next(receive).result.err(), Some(Errno::CANCELED));
 }
@@ -272,18 +306,18 @@ fn lost_interest_gives_the_buffer_back() {
     let buf = bench.ring.pool().get(1).expect("in budget");
     let lent = bench.ring.pool().stats().lent_bytes;
     let receive = bench.submit(Op::Receive { socket: theirs.socket.clone(), buf });
-    let many = bench.submit(Op::ReceiveMany { socket: theirs.socket });
+    let block = bench.submit(Op::ReceiveBlock { socket: theirs.socket });
     bench.turn(Wait::No);
     assert!(lent <= bench.ring.pool().stats().lent_bytes, "the ring owns it");
     bench.ring.cancel(receive);
     bench.ring.cancel(receive);
-    bench.ring.cancel(many);
+    bench.ring.cancel(block);
     let it = bench.next(receive);
     assert_eq!(it.result.err(), Some(Errno::CANCELED));
     assert!(matches!(it.op, Some(Op::Receive { buf, .. }) if buf.is_alone() && buf.is_empty()));
-    assert_eq!(bench.next(many).result.err(), Some(Errno::CANCELED));
+    assert_eq!(bench.next(block).result.err(), Some(Errno::CANCELED));
     // Too late is no harm.
-    bench.ring.cancel(many);
+    bench.ring.cancel(block);
 }
 
 #[test]
@@ -297,7 +331,7 @@ fn a_ring_that_goes_takes_everything_back_from_the_kernel() {
         let buf = pool.get(1).expect("in budget");
         bench.submit(Op::Receive { socket: ours.socket.clone(), buf });
     }
-    bench.submit(Op::ReceiveMany { socket: theirs.socket });
+    bench.submit(Op::ReceiveBlock { socket: theirs.socket });
     bench.submit(Op::List { path: "/".into() });
     bench.turn(Wait::No);
     assert_ne!(pool.stats().lent_bytes, 0);

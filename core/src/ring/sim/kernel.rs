@@ -427,7 +427,7 @@ impl Kernel {
             | Op::Accept { .. }
             | Op::Connect { .. }
             | Op::Receive { .. }
-            | Op::ReceiveMany { .. }
+            | Op::ReceiveBlock { .. }
             | Op::Send { .. }
             | Op::SendFile { .. }
             | Op::Shutdown { .. } => self.start_socket(id),
@@ -592,7 +592,7 @@ fn outline(op: &Op) -> (&'static str, u64) {
         Op::Accept { listener } => ("accept", fd(listener)),
         Op::Connect { addr } => ("connect", u64::from(addr.port())),
         Op::Receive { socket, buf } => ("receive", mix(&[fd(socket), buf.room() as u64])),
-        Op::ReceiveMany { socket } => ("receive-many", fd(socket)),
+        Op::ReceiveBlock { socket } => ("receive-block", fd(socket)),
         Op::Send { socket, parts } => {
             let mut words = vec![fd(socket)];
             words.extend(parts.iter().map(|it| digest(it)));

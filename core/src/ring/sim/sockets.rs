@@ -110,7 +110,7 @@ const WINDOW_BYTES: usize = 64 * 1024;
 const RETRY_NS: u64 = 200_000_000;
 /// How often a connection is asked for before that is given up.
 const KNOCKS_MAX: u32 = 5;
-/// The largest piece of a recurring receive.
+/// The largest piece in a buffer of the ring's choosing.
 const PIECE_BYTES: usize = 4096;
 /// The time one byte takes on a link, in picoseconds: about 10 Gbit/s.
 const BYTE_PS: u64 = 800;
@@ -149,7 +149,7 @@ impl Kernel {
                 Some(_) => self.complete(id, Err(Errno::INVAL)),
                 None => self.complete(id, Err(Errno::BADF)),
             },
-            Op::Receive { socket, .. } | Op::ReceiveMany { socket } => {
+            Op::Receive { socket, .. } | Op::ReceiveBlock { socket } => {
                 match self.open(node, socket) {
                     Some(Open::Socket(end)) => {
                         self.party(end).receives.push_back(id);
@@ -197,7 +197,7 @@ impl Kernel {
             }
             Op::Connect { .. } => true,
             Op::Receive { socket, .. }
-            | Op::ReceiveMany { socket }
+            | Op::ReceiveBlock { socket }
             | Op::Send { socket, .. }
             | Op::SendFile { socket, .. } => {
                 if let Some(Open::Socket(end)) = self.open(node, socket) {
@@ -486,10 +486,10 @@ impl Kernel {
             let (shut, over, failed) = (party.shut, party.pipe.is_over(), party.failed);
             if shut || (available == 0 && (over || failed.is_some())) {
                 self.party(end).receives.pop_front();
-                let many = matches!(self.ops[&id].op, Op::ReceiveMany { .. });
+                let block = matches!(self.ops[&id].op, Op::ReceiveBlock { .. });
                 let result = match failed {
                     Some(errno) if !shut => Err(errno),
-                    _ if many => Ok(Outcome::Received(crate::buf::Buf::unpooled(1))),
+                    _ if block => Ok(Outcome::Received(crate::buf::Buf::unpooled(1))),
                     _ => Ok(Outcome::Bytes(0)),
                 };
                 self.complete(id, result);
@@ -501,17 +501,17 @@ impl Kernel {
             let split = self.strikes(node, Fault::SplitReceive);
             let split = if split { self.chance.length(1, available) } else { available };
             let flight = &self.ops[&id];
-            if matches!(flight.op, Op::ReceiveMany { .. }) {
+            if matches!(flight.op, Op::ReceiveBlock { .. }) {
                 let pool = self.lane(flight.key).expect("its lane lives").pool.clone();
                 let empty = self.strikes(node, Fault::NoBuffers);
+                self.party(end).receives.pop_front();
                 let Some(mut buf) = pool.get(PIECE_BYTES).filter(|_| !empty) else {
-                    self.party(end).receives.pop_front();
                     self.complete(id, Err(Errno::NOBUFS));
                     continue;
                 };
                 let count = split.min(PIECE_BYTES);
                 fill(&mut buf, self.party(end).pipe.receive(count));
-                self.complete_one(id, Outcome::Received(buf));
+                self.complete(id, Ok(Outcome::Received(buf)));
                 self.acknowledge(end, count);
             } else {
                 self.party(end).receives.pop_front();

@@ -1,0 +1,278 @@
+//! A server in a simulated world, and clients that talk to it.
+//!
+//! Its service takes a frame apart as: how long to take (ms), how many bytes to answer, a number. Its
+//! answer repeats the number, so the other end can see what was answered, and in which order.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use corelane_core::buf::Buf;
+use corelane_core::lane::{Importance, Lane};
+use corelane_core::ring::sim::{Faults, NodeId, World};
+use corelane_core::ring::{Fd, Outcome};
+use corelane_core::time::Nanos;
+use corelane_net::conn::{
+    ConnLimits, Crowd, Ended, Peer, Principal, Reply, Service, Serving, serve,
+};
+
+pub(crate) const PORT: u16 = 9092;
+
+/// What all answers of the server may take.
+pub(crate) const SEND_BYTES: usize = 1 << 20;
+
+struct Echo {
+    lane: Lane,
+    seen: Rc<Seen>,
+}
+
+/// What the service saw, over all connections.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Numbers in the order in which requests took effect.
+    pub(crate) effects: RefCell<Vec<u8>>,
+    pub(crate) open: Cell<usize>,
+    pub(crate) open_most: Cell<usize>,
+    /// Bytes promised by open requests.
+    pub(crate) promised: Cell<usize>,
+    pub(crate) promised_most: Cell<usize>,
+    /// The most requests that took effect between two turns of a bystander.
+    pub(crate) served_between_most: Cell<usize>,
+}
+
+/// A request of this number starts another task on the lane, which has a turn whenever it can.
+pub(crate) const BYSTANDER: u8 = 77;
+const BYSTANDER_TURNS: usize = 200;
+
+async fn stand_by(lane: Lane, seen: Rc<Seen>) {
+    for _ in 0..BYSTANDER_TURNS {
+        let before = seen.effects.borrow().len();
+        lane.yield_now().await;
+        let served = seen.effects.borrow().len() - before;
+        seen.served_between_most.set(seen.served_between_most.get().max(served));
+    }
+}
+
+pub(crate) fn request(wait_ms: u8, answer: u16, number: u8, more: usize) -> Vec<u8> {
+    let mut bytes = u32::try_from(4 + more).expect("small").to_be_bytes().to_vec();
+    bytes.push(wait_ms);
+    bytes.extend(answer.to_be_bytes());
+    bytes.push(number);
+    bytes.resize(bytes.len() + more, number);
+    bytes
+}
+
+pub(crate) fn answer_to(request: &[u8]) -> Vec<u8> {
+    let bytes = usize::from(u16::from_be_bytes([request[5], request[6]]));
+    let mut answer = u32::try_from(bytes).expect("small").to_be_bytes().to_vec();
+    answer.resize(4 + bytes, request[7]);
+    answer
+}
+
+impl Service for Echo {
+    fn call(&self, _: &Rc<Peer>, frame: Buf) -> Serving {
+        let (lane, seen) = (self.lane.clone(), Rc::clone(&self.seen));
+        let promised = self.answer_bytes_max(&frame);
+        let open = seen.open.get() + 1;
+        seen.open.set(open);
+        seen.open_most.set(seen.open_most.get().max(open));
+        seen.promised.set(seen.promised.get() + promised);
+        seen.promised_most.set(seen.promised_most.get().max(seen.promised.get()));
+        let leaving = Leaving { seen: Rc::clone(&seen), promised };
+        Box::pin(async move {
+            let _leaving = leaving;
+            let bytes = frame.filled();
+            seen.effects.borrow_mut().push(bytes[7]);
+            if bytes[7] == BYSTANDER {
+                lane.spawn("b", Importance::Serving, stand_by(lane.clone(), Rc::clone(&seen)));
+            }
+            if bytes[4] == u8::MAX {
+                return Reply::Close("as asked".to_owned());
+            }
+            lane.sleep(Nanos::millis(u64::from(bytes[4]))).await;
+            let answer = answer_to(bytes);
+            let mut buf = lane.pool().get(answer.len()).expect("in budget");
+            buf.put(&answer);
+            Reply::Answer(vec![buf.freeze()])
+        })
+    }
+
+    fn answer_bytes_max(&self, frame: &Buf) -> usize {
+        4 + usize::from(u16::from_be_bytes([frame.filled()[5], frame.filled()[6]]))
+    }
+}
+
+struct Leaving {
+    seen: Rc<Seen>,
+    promised: usize,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.seen.open.set(self.seen.open.get() - 1);
+        self.seen.promised.set(self.seen.promised.get() - self.promised);
+    }
+}
+
+/// A world with a server, and what can be asked about it afterwards.
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) server: NodeId,
+    pub(crate) client: NodeId,
+    pub(crate) seen: Rc<Seen>,
+    pub(crate) ended: Rc<RefCell<Vec<Ended>>>,
+    pub(crate) crowd: Rc<RefCell<Option<Crowd>>>,
+}
+
+impl Stage {
+    pub(crate) fn new(seed: u64, faults: Faults, limits: ConnLimits, receive_bytes: usize) -> Self {
+        Self::with(seed, faults, limits, receive_bytes, SEND_BYTES)
+    }
+
+    pub(crate) fn with(
+        seed: u64,
+        faults: Faults,
+        limits: ConnLimits,
+        receive_bytes: usize,
+        send_bytes: usize,
+    ) -> Self {
+        let mut world = World::new(seed, faults);
+        let (server, client) = (world.node(1), world.node(1));
+        let seen = Rc::new(Seen::default());
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let crowd = Rc::new(RefCell::new(None));
+        let (seen2, ended2, crowd2) = (Rc::clone(&seen), Rc::clone(&ended), Rc::clone(&crowd));
+        let addr = world.addr(server, PORT);
+        world.start(server, move |lane| {
+            let (seen, ended) = (Rc::clone(&seen2), Rc::clone(&ended2));
+            let all = Crowd::new(&lane, limits.clone(), receive_bytes, send_bytes);
+            *crowd2.borrow_mut() = Some(all.clone());
+            async move {
+                let (listener, _) = lane.listen(addr, 1024, false).await.expect("a free port");
+                let service = Rc::new(Echo { lane: lane.clone(), seen });
+                loop {
+                    let mut accepted = lane.accept(&listener);
+                    while let Some(it) = accepted.next().await {
+                        let Ok(Outcome::Connected(connection)) = it else { continue };
+                        let connection = *connection;
+                        let peer = Rc::new(Peer {
+                            addr: connection.peer,
+                            listener: "PLAINTEXT".to_owned(),
+                            principal: Principal::Anonymous,
+                        });
+                        let (all, service) = (all.clone(), Rc::clone(&service));
+                        let ended = Rc::clone(&ended);
+                        let serving = async move {
+                            let end = serve(&all, connection.socket, peer, service).await;
+                            ended.borrow_mut().push(end);
+                        };
+                        lane.spawn("c", Importance::Serving, serving);
+                    }
+                }
+            }
+        });
+        Self { world, server, client, seen, ended, crowd }
+    }
+
+    /// Runs a client until it is done.
+    pub(crate) fn run<F, T>(
+        &mut self,
+        span: Nanos,
+        client: impl Fn(Lane, Fd) -> F + 'static,
+    ) -> Option<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        self.run_watched(span, client, |_| {})
+    }
+
+    /// The same, with a look at the server's connections after everything that happens.
+    pub(crate) fn run_watched<F, T>(
+        &mut self,
+        span: Nanos,
+        client: impl Fn(Lane, Fd) -> F + 'static,
+        watch: impl Fn(&Crowd),
+    ) -> Option<T>
+    where
+        F: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        let done = Rc::new(RefCell::new(None));
+        let (told, client) = (Rc::clone(&done), Rc::new(client));
+        let addr = self.world.addr(self.server, PORT);
+        self.world.start(self.client, move |lane| {
+            let (told, client) = (Rc::clone(&told), Rc::clone(&client));
+            async move {
+                let socket = loop {
+                    match lane.connect(addr).await {
+                        Ok(it) => break it.socket,
+                        Err(_) => lane.sleep(Nanos::millis(1)).await,
+                    }
+                };
+                *told.borrow_mut() = Some(client(lane, socket).await);
+            }
+        });
+        let (finished, crowd) = (Rc::clone(&done), Rc::clone(&self.crowd));
+        self.world.run_to(span, || {
+            crowd.borrow().as_ref().inspect(|it| watch(it));
+            finished.borrow().is_some()
+        });
+        done.borrow_mut().take()
+    }
+
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let crowd = self.crowd.borrow();
+        let budget = crowd.as_ref().expect("it runs").budget();
+        (budget.held(), budget.held_most())
+    }
+
+    /// Everything that was taken has been given back.
+    #[track_caller]
+    pub(crate) fn check_empty(&mut self) {
+        let crowd = self.crowd.borrow().clone().expect("it runs");
+        assert!(self.world.run_to(Nanos::secs(100), || crowd.is_empty()), "somebody stays");
+        assert_eq!((self.held().0, self.seen.open.get(), self.seen.promised.get()), (0, 0, 0));
+        assert_eq!(crowd.outbound().held(), 0);
+    }
+}
+
+pub(crate) async fn send(lane: &Lane, socket: &Fd, bytes: &[u8]) -> bool {
+    lane.send_all(socket, vec![Buf::copy_of(bytes).freeze()]).await.is_ok()
+}
+
+/// Everything that comes until `bytes` are here or the other end closes.
+pub(crate) async fn receive(lane: &Lane, socket: &Fd, bytes: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < bytes {
+        let (result, buf) = lane.receive(socket, Buf::unpooled(4096)).await;
+        match result {
+            Ok(0) | Err(_) => break,
+            Ok(_) => all.extend_from_slice(buf.filled()),
+        }
+    }
+    all
+}
+
+/// Two things at once.
+pub(crate) async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|context| {
+        if first.is_none()
+            && let Poll::Ready(it) = a.as_mut().poll(context)
+        {
+            first = Some(it);
+        }
+        if second.is_none()
+            && let Poll::Ready(it) = b.as_mut().poll(context)
+        {
+            second = Some(it);
+        }
+        if first.is_some() && second.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    (first.expect("done"), second.expect("done"))
+}
