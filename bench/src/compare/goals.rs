@@ -163,7 +163,9 @@ fn row(goal: &Goal, summary: &Summary) -> Option<Row> {
     }
     .to_owned();
     // Who does not keep up with a rate has the latency of a queue that only grows.
-    for it in [goal.ours, goal.theirs] {
+    let once =
+        goal.ours.workload == goal.theirs.workload && goal.ours.subject == goal.theirs.subject;
+    for it in [goal.ours, goal.theirs].into_iter().skip(usize::from(once)) {
         let held = summary.figure(it.workload, it.cores, it.subject, HELD);
         if let Some(held) = held.filter(|it| *it < 98.0) {
             verdict += &format!("; {} held {held:.0} % of the rate", it.subject);

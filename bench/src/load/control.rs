@@ -21,6 +21,8 @@ pub(crate) struct Control {
     pub(crate) measure_to: AtomicU64,
     /// Producers leave the schedule and send what they can.
     pub(crate) full_speed: AtomicBool,
+    /// Producers have little under way while they do so, so that the schedule finds nothing in its way.
+    pub(crate) warming: AtomicBool,
     /// Consumers rest.
     pub(crate) paused: AtomicBool,
     /// Everybody ends.
@@ -41,6 +43,7 @@ impl Control {
             measure_from: AtomicU64::new(UNDECIDED),
             measure_to: AtomicU64::new(UNDECIDED),
             full_speed: AtomicBool::new(false),
+            warming: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             acked: AtomicU64::new(0),

@@ -46,6 +46,8 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 const RECORDS_AT_ONCE: usize = 4_096;
 /// What a producer without a schedule makes in advance, at least.
 const AHEAD_BYTES_MIN: usize = 1 << 20;
+/// What one makes in advance while it warms up for a schedule.
+const WARMING_BYTES: usize = 32 << 10;
 /// What all producers together may hold that is not acknowledged yet.
 const BUFFERS_BYTES_MAX: usize = 1 << 30;
 
@@ -273,7 +275,11 @@ impl Producer {
         let share = BUFFERS_BYTES_MAX / self.common.workload.all_producers() as usize;
         let most = own.buffer_bytes.min(share.max(own.batch_bytes));
         let ahead = AHEAD_BYTES_MIN.max(2 * own.request_bytes_max).min(most);
-        let room = if self.schedule == Schedule::None { ahead } else { most };
+        let room = match self.schedule {
+            _ if self.warming() => WARMING_BYTES,
+            Schedule::None => ahead,
+            Schedule::Every { .. } => most,
+        };
         for _ in 0..RECORDS_AT_ONCE {
             let due = self.schedule.due(self.made).unwrap_or(now);
             if now < due || until <= due || room <= self.buffered {
@@ -329,10 +335,20 @@ impl Producer {
         }
     }
 
+    fn warming(&self) -> bool {
+        self.common.control.warming.load(Ordering::Relaxed)
+    }
+
+    /// How many requests a connection may have under way.
+    fn in_flight(&self) -> usize {
+        if self.warming() { 1 } else { self.common.workload.own.in_flight }
+    }
+
     /// How long nothing has to be sent.
     fn pause(&mut self, now: u64, until: u64, ending: bool) -> Duration {
+        let in_flight = self.in_flight();
         let own = &self.common.workload.own;
-        let (linger, in_flight) = (nanos(own.linger), own.in_flight);
+        let linger = nanos(own.linger);
         let batch_records = own.batch_bytes / (self.common.workload.message_bytes + KEY_BYTES);
         let mut wake = now + nanos(LOOK_UP);
         let mut free = false;

@@ -379,12 +379,14 @@ impl Phases<'_> {
         let workload = &self.shared.workload;
         let start = control.now() + nanos(LEAD);
         // Before anybody starts, who would follow the schedule otherwise.
+        control.warming.store(workload.own.warm_up_at_full_speed, Ordering::Relaxed);
         control.full_speed.store(workload.own.warm_up_at_full_speed, Ordering::Relaxed);
         set(&control.start, start);
         let mut from = start + nanos(workload.warm_up);
         if workload.own.warm_up_at_full_speed {
             self.wait_for(gathered, start + nanos(workload.warm_up.mul_f64(FULL_SPEED)))?;
             control.full_speed.store(false, Ordering::Relaxed);
+            control.warming.store(false, Ordering::Relaxed);
         }
         let mut backlog = None;
         if 0 < workload.backlog_bytes {

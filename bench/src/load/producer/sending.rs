@@ -53,7 +53,7 @@ impl Producer {
             let out = &self.links[at];
             let again = out.again.iter().any(|it| self.may_again(*it, now));
             let ready = again || 0 < out.full || lingered || (flush && !out.waiting.is_empty());
-            if ready && out.flight.borrow().len() < self.common.workload.own.in_flight {
+            if ready && out.flight.borrow().len() < self.in_flight() {
                 sent |= self.send_one(at, now).await?;
             }
         }
