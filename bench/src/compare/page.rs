@@ -44,8 +44,8 @@ pub(super) fn page(summary: &Summary, lines: &[Value], asked: &str) -> String {
     let mut put = |it: String| page.push_str(&it);
     put(format!(
         "<h1>Brokers side by side</h1>\n<p class=soft>{} at {}<br><code>corelane-bench {}</code></p>\n\
-         <p>Medians of all rounds, with the least and the most in brackets. Plots show the last round. \
-         What an acknowledgement meant stands under each name.</p>\n",
+         <p>Medians of all rounds, with the least and the most in brackets. Plots show the last round; \
+         those by seconds have its warm-up and its end in them. What an acknowledgement meant stands under each name.</p>\n",
         escaped(&summary.machine),
         escaped(&summary.commit),
         escaped(asked)
@@ -184,7 +184,8 @@ fn plots(table: &Table, lines: &[Value]) -> String {
         ("Broker CPU for each GiB moved", bars(&medians("broker CPU"), "s")),
         ("Memory at most", bars(&medians("memory"), "MB")),
     ];
-    let parts = parts.iter().map(|(title, plot)| format!("<div><h3>{title}</h3>\n{plot}</div>\n"));
+    let seen = parts.iter().filter(|it| it.1.contains("<svg"));
+    let parts = seen.map(|(title, plot)| format!("<div><h3>{title}</h3>\n{plot}</div>\n"));
     format!("<div class=plots>\n{}</div>\n", parts.collect::<String>())
 }
 

@@ -66,10 +66,12 @@ pub(super) fn curves(lines: &[Line], across: Across, up: &str) -> String {
         );
     }
     for (at, label) in marks(across, end) {
+        // A label in the corner would be cut in its middle.
+        let anchor = if at < end { "middle" } else { "end" };
         let at = x(at);
         put(
             &mut svg,
-            format_args!("<text x={at:.1} y={} text-anchor=middle>{label}</text>", HEIGHT - 8.0),
+            format_args!("<text x={at:.1} y={} text-anchor={anchor}>{label}</text>", HEIGHT - 8.0),
         );
     }
     put(&mut svg, format_args!("<text class=u x={LEFT} y=10>{}</text>", escaped(up)));
