@@ -10,6 +10,7 @@
 //! - Entries up to the checkpoint's `as_of` are in the record already; only their bytes are still
 //!   needed, where the file does not have them.
 //! - Later bytes replace earlier ones at the same place, and a truncation takes away all beyond.
+//! - Segments below the start of a log are gone, whether or not their files are.
 //! - An append that does not continue the log ends the partition there, and is reported.
 //!
 //! REC-1: for every segment, file and pieces together cover exactly its length, or a fault says
@@ -357,9 +358,7 @@ impl Recovered {
             }
             Body::LogStart => {
                 self.log_start = self.log_start.max(head.base.min(self.end));
-                while 1 < self.segments.len() && self.segments[1].base <= self.log_start {
-                    self.dropped.push(self.segments.remove(0).base);
-                }
+                self.drop_below_start();
                 self.epochs.truncate_start(self.log_start);
                 self.producers.forget_aborted(self.log_start);
             }
@@ -371,6 +370,13 @@ impl Recovered {
             Body::Create { .. } => {}
             Body::Delete => self.deleted = true,
         }
+    }
+
+    /// Segments that lie wholly below the start do not count: their files may be gone already.
+    fn drop_below_start(&mut self) {
+        let below = |it: &&[Segment]| it[1].base <= self.log_start;
+        let count = self.segments.windows(2).take_while(below).count();
+        self.dropped.extend(self.segments.drain(..count).map(|it| it.base));
     }
 
     fn append(&mut self, known: bool, origin: Origin, head: &EntryHead, pieces: &[Piece]) {
@@ -511,6 +517,7 @@ impl Recovery {
     pub fn finish(self) -> (BTreeMap<TopicPartition, Recovered>, Tally) {
         let mut partitions = self.partitions;
         for it in partitions.values_mut() {
+            it.drop_below_start();
             let holes = it.segments.iter().filter_map(|segment| {
                 let (from, to) = segment.hole()?;
                 Some(Fault::Hole { segment: segment.base, from, to })
