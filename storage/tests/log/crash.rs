@@ -2,7 +2,7 @@
 //! with what was promised and what was attempted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use corelane_core::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
@@ -24,7 +24,8 @@ use crate::model::{Deed, Promise, Shared, attempt, compare, promise};
 pub(crate) struct Recorded {
     pub(crate) model: Shared,
     pub(crate) points: Vec<CrashPoint>,
-    pub(crate) seen: Seen,
+    /// What had happened by each of them.
+    pub(crate) seen: Vec<Seen>,
 }
 
 /// How large appends go.
@@ -118,6 +119,7 @@ async fn writer(
                     promise(&model, of, Promise::Deleted);
                     return Some(());
                 }
+                saw(|it| it.recreations += 1);
                 create(&store, &model, fresh, &name(place as u64)).await?;
                 store.durable(commit).await.ok()?;
                 promise(&model, of, Promise::Deleted);
@@ -179,8 +181,12 @@ async fn writer(
                 }
                 builder.producer(ProducerId(number as i64), ProducerEpoch(0), *sequence);
                 let mut bytes = builder.build();
+                let segment = store.partition(&of)?.borrow().open_segment().base;
                 match store.append(&of, &mut bytes, false) {
                     Ok(it) => {
+                        if segment != store.partition(&of)?.borrow().open_segment().base {
+                            saw(|it| it.rolls += 1);
+                        }
                         written.push((it.base, *sequence));
                         *sequence += records;
                         let deeds = attempt(&model, of, |of| {
@@ -253,14 +259,19 @@ pub(crate) fn record(scenario: Scenario) -> Recorded {
     };
     let model = Shared::default();
     let promised = Rc::clone(&model);
-    world.record_crash_points(node, move || promised.borrow().promises.len() as u64);
     let done = Rc::new(Cell::new(false));
-    let seen = Rc::new(Cell::new(Seen::default()));
-    let (over, work, counts) = (Rc::clone(&done), Rc::clone(&model), Rc::clone(&seen));
+    let happened = Happened::default();
+    let by_boundary = Rc::new(RefCell::new(Vec::new()));
+    let (note, now) = (Rc::clone(&by_boundary), happened.clone());
+    world.record_crash_points(node, move || {
+        note.borrow_mut().push(now.seen());
+        promised.borrow().promises.len() as u64
+    });
+    let (over, work) = (Rc::clone(&done), Rc::clone(&model));
     world.start(node, move |lane| {
-        let (over, model, counts) = (Rc::clone(&over), Rc::clone(&work), Rc::clone(&counts));
+        let (over, model, happened) = (Rc::clone(&over), Rc::clone(&work), happened.clone());
         async move {
-            workload(&lane, &model, scenario, &counts).await;
+            workload(&lane, &model, scenario, &happened).await;
             over.set(true);
         }
     });
@@ -273,10 +284,12 @@ pub(crate) fn record(scenario: Scenario) -> Recorded {
     assert!(world.run_to(Nanos::secs(1000), || done.get()), "the workload ends");
     let points = world.take_crash_points(node);
     drop(world);
-    Recorded { model, points, seen: seen.get() }
+    let seen = by_boundary.take();
+    assert_eq!(seen.len(), points.len(), "each boundary is noted once");
+    Recorded { model, points, seen }
 }
 
-/// What happened in a workload, so that none goes empty.
+/// What happened in a workload.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seen {
     extents: u64,
@@ -284,60 +297,66 @@ pub(crate) struct Seen {
     carried_bytes: u64,
     files_retired: u64,
     refused_for_space: u64,
+    rolls: u64,
     cuts: u64,
     deletions: u64,
+    recreations: u64,
 }
 
-impl Seen {
-    fn add(&mut self, other: Self) {
-        self.extents += other.extents;
-        self.segments_sealed += other.segments_sealed;
-        self.carried_bytes += other.carried_bytes;
-        self.files_retired += other.files_retired;
-        self.refused_for_space += other.refused_for_space;
-        self.cuts += other.cuts;
-        self.deletions += other.deletions;
-    }
+/// Everything a power cut is to meet.
+type Kind = (&'static str, fn(&Seen) -> u64);
+const KINDS: [Kind; 9] = [
+    ("a large extent", |it| it.extents),
+    ("a sealed segment", |it| it.segments_sealed),
+    ("a carried tail", |it| it.carried_bytes),
+    ("a retired journal file", |it| it.files_retired),
+    ("a full disk", |it| it.refused_for_space),
+    ("a roll", |it| it.rolls),
+    ("a truncation", |it| it.cuts),
+    ("a deletion", |it| it.deletions),
+    ("a topic made again", |it| it.recreations),
+];
 
-    fn all(&self) -> bool {
-        let Self { extents, segments_sealed, carried_bytes, files_retired, .. } = *self;
-        let counts = [extents, segments_sealed, carried_bytes, files_retired];
-        let deeds = [self.refused_for_space, self.cuts, self.deletions];
-        counts.iter().chain(&deeds).all(|it| 0 < *it)
+/// What happened so far: what writers saw, and what the logs of all runs counted.
+#[derive(Clone, Default)]
+struct Happened {
+    writers: Rc<Cell<Seen>>,
+    logs: Rc<RefCell<Vec<Metrics>>>,
+}
+
+impl Happened {
+    fn seen(&self) -> Seen {
+        let logs = self.logs.borrow();
+        let count = |name: &'static str| logs.iter().map(|it| it.counter(name).get()).sum();
+        Seen {
+            extents: count("log.extents"),
+            segments_sealed: count("log.segments_sealed"),
+            carried_bytes: count("log.carried_bytes"),
+            files_retired: count("journal.files_retired"),
+            ..self.writers.get()
+        }
     }
 }
 
-async fn workload(lane: &Lane, model: &Shared, scenario: Scenario, counts: &Cell<Seen>) {
+async fn workload(lane: &Lane, model: &Shared, scenario: Scenario, happened: &Happened) {
     let mut config = config(scenario.broken, scenario.large);
     config.slots_max = scenario.slots_max;
     // Twice: the second run begins with what the first left.
     for part in 0..2 {
         let metrics = Metrics::default();
+        happened.logs.borrow_mut().push(metrics.clone());
         let Ok((store, found)) = start_counting(lane, &config, &metrics).await else { return };
-        let seen = Rc::new(Cell::new(Seen::default()));
         let writers = (0..WRITERS).map(|it| {
             let number = part * WRITERS + it;
-            let seen = Rc::clone(&seen);
+            let seen = Rc::clone(&happened.writers);
             writer(store.clone(), Rc::clone(model), number, scenario, seen)
         });
         join_all(writers).await;
         let failed = store.journal().failed().is_some();
-        if !failed {
-            store.close().await.ok();
-        }
-        let count = |name: &'static str| metrics.counter(name).get();
-        let mut all = counts.get();
-        all.add(Seen {
-            extents: count("log.extents"),
-            segments_sealed: count("log.segments_sealed"),
-            carried_bytes: count("log.carried_bytes"),
-            files_retired: count("journal.files_retired"),
-            ..seen.get()
-        });
-        counts.set(all);
         if failed {
             return;
         }
+        store.close().await.ok();
         drop((store, found));
         lane.sleep(Nanos::secs(2)).await;
     }
@@ -361,16 +380,17 @@ pub(crate) fn recovered(
 
 const ALL_CUTS: [Cut; 3] = [Cut::KeepAll, Cut::KeepNone, Cut::Random];
 
-/// Cuts at every `stride`th boundary, in some ways. How many recoveries, and the first wrong.
-pub(crate) fn cut_everywhere(
+/// Cuts at these boundaries, in some ways. How many recoveries, and the first wrong.
+fn cut_at(
     recorded: &Recorded,
-    stride: usize,
+    boundaries: impl IntoIterator<Item = usize>,
     cuts: &[Cut],
     broken: Mutation,
 ) -> (usize, Option<String>) {
     let mut recoveries = 0;
     let model = recorded.model.borrow();
-    for (number, point) in recorded.points.iter().enumerate().step_by(stride) {
+    for number in boundaries {
+        let point = &recorded.points[number];
         for &cut in cuts {
             let disk = point.disk.cut(cut, number as u64);
             recoveries += 1;
@@ -386,38 +406,118 @@ pub(crate) fn cut_everywhere(
     (recoveries, None)
 }
 
-/// Recoveries of one run of the tests: `CORELANE_RECOVERIES`, or few.
-fn recoveries_wanted() -> usize {
-    let wanted = std::env::var("CORELANE_RECOVERIES");
-    wanted.map_or(200, |it| it.parse().expect("CORELANE_RECOVERIES is a number"))
+/// Cuts at every `stride`th boundary.
+pub(crate) fn cut_everywhere(
+    recorded: &Recorded,
+    stride: usize,
+    cuts: &[Cut],
+    broken: Mutation,
+) -> (usize, Option<String>) {
+    cut_at(recorded, (0..recorded.points.len()).step_by(stride), cuts, broken)
+}
+
+/// So many boundaries after something happened it is still on its way to the disk.
+const NEAR: usize = 24;
+
+/// The boundaries around everything of one kind: the last before it, and some after.
+fn near(recorded: &Recorded, kind: fn(&Seen) -> u64) -> Vec<usize> {
+    let mut until = 0;
+    let mut all = Vec::new();
+    let mut before = 0;
+    for (number, seen) in recorded.seen.iter().enumerate() {
+        if before < kind(seen) {
+            before = kind(seen);
+            if until <= number && 0 < number {
+                all.push(number - 1);
+            }
+            until = number + NEAR;
+        }
+        if number < until {
+            all.push(number);
+        }
+    }
+    all.dedup();
+    all
+}
+
+/// `wanted` of some boundaries, evenly spread.
+fn some_of(all: &[usize], wanted: usize) -> impl Iterator<Item = usize> {
+    let wanted = wanted.min(all.len());
+    (0..wanted).map(move |it| all[it * all.len() / wanted])
+}
+
+/// About `wanted` boundaries: half of them evenly spread, half around all that happened.
+fn sample(recorded: &Recorded, wanted: usize) -> BTreeSet<usize> {
+    let all: Vec<usize> = (0..recorded.points.len()).collect();
+    let mut sample: BTreeSet<usize> = some_of(&all, wanted.div_ceil(2)).collect();
+    for (_, kind) in KINDS {
+        sample.extend(some_of(&near(recorded, kind), wanted.div_ceil(2 * KINDS.len())));
+    }
+    sample
+}
+
+/// How much one run of the tests looks at: `CORELANE_RECOVERIES` is a number or `all`; few without.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Recoveries(usize),
+    EveryBoundary,
+}
+
+impl Wanted {
+    fn asked() -> Self {
+        match std::env::var("CORELANE_RECOVERIES").as_deref() {
+            Err(_) => Self::Recoveries(200),
+            Ok("all") => Self::EveryBoundary,
+            Ok(it) => Self::Recoveries(it.parse().expect("CORELANE_RECOVERIES is a number or all")),
+        }
+    }
 }
 
 /// The workloads: with a small journal, with a large one, on a disk too small for all of it.
 const WORLDS: [(usize, Option<u64>); 3] = [(16, None), (40, None), (16, Some(6_000_000))];
 
+/// Of each workload so many differ in their seed, when all boundaries of them are looked at.
+const ROUNDS: usize = 2;
+
 #[test]
 fn whatever_power_leaves_nothing_durable_is_lost_and_nothing_invented() {
-    let wanted = recoveries_wanted();
-    let (mut recoveries, mut boundaries, mut seen) = (0, 0, Seen::default());
-    let mut seed = 0;
-    while recoveries < wanted {
+    let asked = Wanted::asked();
+    let (mut recoveries, mut boundaries, mut cut, mut seed) = (0, 0, 0, 0);
+    let mut met = [0; KINDS.len()];
+    let enough = |rounds: usize, recoveries: usize| match asked {
+        Wanted::EveryBoundary => ROUNDS <= rounds,
+        Wanted::Recoveries(wanted) => wanted <= recoveries,
+    };
+    let mut rounds = 0;
+    while !enough(rounds, recoveries) {
         for (slots_max, disk_bytes) in WORLDS {
             seed += 1;
             let scenario =
                 Scenario { slots_max, disk_bytes, pauses: true, ..Scenario::new(seed, 50) };
             let recorded = record(scenario);
-            // Every boundary, when there is time for all of them.
-            let share = wanted.div_ceil(WORLDS.len() * ALL_CUTS.len() * 2);
-            let stride = (recorded.points.len() / share).max(1);
-            let (count, wrong) = cut_everywhere(&recorded, stride, &ALL_CUTS, None);
+            let chosen: BTreeSet<usize> = match asked {
+                Wanted::EveryBoundary => (0..recorded.points.len()).collect(),
+                Wanted::Recoveries(wanted) => {
+                    sample(&recorded, wanted.div_ceil(WORLDS.len() * ALL_CUTS.len() * ROUNDS))
+                }
+            };
+            for ((_, kind), met) in KINDS.iter().zip(&mut met) {
+                let near = near(&recorded, *kind).into_iter();
+                *met += near.filter(|it| chosen.contains(it)).count() * ALL_CUTS.len();
+            }
+            cut += chosen.len();
+            boundaries += recorded.points.len();
+            let (count, wrong) = cut_at(&recorded, chosen, &ALL_CUTS, None);
             assert_eq!(wrong, None, "seed {seed}");
             recoveries += count;
-            boundaries += recorded.points.len();
-            seen.add(recorded.seen);
         }
+        rounds += 1;
     }
-    println!("{recoveries} recoveries at {boundaries} boundaries of {seed} workloads: {seen:?}");
-    assert!(wanted <= recoveries && seen.all(), "only {recoveries} recoveries, {seen:?}");
+    println!("{recoveries} recoveries at {cut} of {boundaries} boundaries of {seed} workloads");
+    for ((what, _), met) in KINDS.iter().zip(met) {
+        println!("{met} of them at or right after {what}");
+        assert!(0 < met, "no power cut met {what}");
+    }
 }
 
 #[test]
@@ -495,7 +595,7 @@ pub(crate) fn cut_at_promises(recorded: &Recorded, broken: Mutation) -> (usize, 
 
 /// Whether some promise of some workload is not kept when power fails right after it.
 pub(crate) fn breaks_a_promise(mutant: Mutant) -> bool {
-    (40..46).any(|seed| {
+    (40..80).any(|seed| {
         let recorded = record(Scenario { broken: Some(mutant), ..Scenario::new(seed, 20) });
         cut_at_promises(&recorded, Some(mutant)).1.is_some()
     })
