@@ -53,7 +53,7 @@ impl Code for AppendError {
             // Retriable: clients wait and send again.
             Self::Overloaded | Self::TimedOut => ErrorCode::RequestTimedOut,
             // A full disk may have room again, and another replica may have it now: retriable too.
-            Self::NoSpace | Self::Failed(_) => ErrorCode::KafkaStorageError,
+            Self::NoSpace | Self::Failed(_) | Self::Offline => ErrorCode::KafkaStorageError,
             _ => ErrorCode::UnknownServerError,
         }
     }
@@ -90,8 +90,7 @@ impl Code for ReadError {
         match self {
             Self::NotHere => ErrorCode::UnknownTopicOrPartition,
             Self::OutOfRange(_) => ErrorCode::OffsetOutOfRange,
-            Self::Corrupt { .. } => ErrorCode::CorruptMessage,
-            Self::Failed(_) | Self::Offline => ErrorCode::KafkaStorageError,
+            Self::Failed(_) | Self::Offline | Self::Corrupt { .. } => ErrorCode::KafkaStorageError,
             // A reader that gets nothing asks again.
             Self::Overloaded => ErrorCode::None,
             _ => ErrorCode::UnknownServerError,

@@ -142,7 +142,10 @@ impl Server {
         for report in reports.iter().flat_map(Receiver::try_iter) {
             match report {
                 Report::Line(line) => self.said.borrow_mut().push(line),
-                Report::Ready(_) => self.ready.set(true),
+                Report::Ready(it) => {
+                    self.said.borrow_mut().extend(it.notices);
+                    self.ready.set(true);
+                }
                 Report::Trouble(it) => {
                     self.said.borrow_mut().push(it.what.clone());
                     trouble = Some(it);

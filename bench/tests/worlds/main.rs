@@ -2,5 +2,7 @@
 
 #[path = "../../../core/tests/sim/guard.rs"]
 mod guard;
+
+mod damage;
 mod mutants;
 mod whole;

@@ -78,6 +78,7 @@ impl All {
             let (host, port) = listener.advertised(addr.port());
             Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
         });
+        let offline = found.partitions.iter().filter(|it| it.damage.is_some());
         let facts = Arc::new(Facts {
             config: (**config).clone(),
             cluster_id: identity.cluster_id,
@@ -85,6 +86,7 @@ impl All {
             endpoints: endpoints.collect(),
             lanes: self.lanes,
             incarnation: found.generation,
+            offline: offline.map(|it| it.of).collect(),
             broken: self.broken,
         });
         let lanes = self.lanes;

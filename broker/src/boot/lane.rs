@@ -13,7 +13,7 @@ use corelane_core::metrics::Metrics;
 use corelane_core::sync::Event;
 use corelane_core::time::Nanos;
 use corelane_net::conn::{ConnLimits, Crowd};
-use corelane_storage::log::boot::RecoveredPartition;
+use corelane_storage::log::boot::{Notice, RecoveredPartition};
 use corelane_storage::log::open::Ready as OpenLog;
 use corelane_storage::log::store::Store;
 
@@ -213,7 +213,7 @@ impl Share {
         self.lane.spawn(
             "notices",
             Importance::Background,
-            tell_notices(store, self.reporter.clone()),
+            tell_notices(node.clone(), self.reporter.clone()),
         );
         self.node = Some(node);
         Ok(())
@@ -275,12 +275,15 @@ impl Share {
     }
 }
 
-/// Passes on what a log has to say to people.
-async fn tell_notices(store: Store, reporter: Reporter) {
+/// Passes on what a log has to say to people, and to the other lanes.
+async fn tell_notices(node: Node, reporter: Reporter) {
     loop {
-        store.lane().sleep(NOTICE_PAUSE).await;
-        for notice in store.take_notices() {
+        node.lane().sleep(NOTICE_PAUSE).await;
+        for notice in node.store().take_notices() {
             reporter.line(said(&notice));
+            if let Notice::Damaged(damage) = notice {
+                node.tell_offline(damage.of).await;
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ impl fmt::Display for LoadError {
 pub(super) fn is_empty(node: &Node, of: TopicPartition) -> bool {
     node.store().partition(&of).is_some_and(|it| {
         let it = it.borrow();
-        it.log_start() == it.end()
+        it.damage.is_none() && it.log_start() == it.end()
     })
 }
 

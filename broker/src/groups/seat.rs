@@ -289,7 +289,9 @@ impl Seat {
 /// What a refused append means to a coordinator.
 fn failure(error: &AppendError) -> WriteFailure {
     match error {
-        AppendError::NotHere | AppendError::Failed(_) => WriteFailure::NotLeader,
+        AppendError::NotHere | AppendError::Offline | AppendError::Failed(_) => {
+            WriteFailure::NotLeader
+        }
         AppendError::Refused(
             AppendRefusal::TooLarge { .. } | AppendRefusal::SegmentTooSmall { .. },
         ) => WriteFailure::TooLarge,

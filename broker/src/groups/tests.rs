@@ -346,6 +346,7 @@ async fn node_on(lane: &Lane, port: Port<Ask, Tell>) -> Node {
         }],
         lanes: NonZeroU16::new(LANES).expect("some lanes"),
         incarnation: 1,
+        offline: Vec::new(),
         broken: None,
     };
     let journal = JournalConfig {

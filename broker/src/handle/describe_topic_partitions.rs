@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use corelane_core::ids::TopicId;
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::describe_topic_partitions::{
@@ -11,9 +12,9 @@ use corelane_net::messages::describe_topic_partitions::{
 };
 use corelane_net::wire::{Array, Uuid};
 
-use super::{Call, operations};
+use super::{Call, operations, places};
 use crate::edge::{Code, tell};
-use crate::node::LEADER_EPOCH;
+use crate::node::{LEADER_EPOCH, Node};
 use crate::topics::image::Image;
 use crate::topics::internal::is_internal;
 use crate::topics::name;
@@ -62,6 +63,7 @@ pub(super) async fn handle(call: Call) -> Reply {
     let image = call.node.image();
     let (pieces, next) = page(&image, &asked);
     let replicas = [call.node.id().0];
+    let id_of = |topic: &str| image.topic_named(topic).expect("it is on the page").id;
     let topics = pieces.iter().map(|it| match it {
         Piece::Missing { topic, why } => DescribeTopicPartitionsResponseTopic {
             error_code: why.code(),
@@ -73,9 +75,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         Piece::Partitions { topic, from, to } => DescribeTopicPartitionsResponseTopic {
             error_code: ErrorCode::None.code(),
             name: Some(topic),
-            topic_id: Uuid(image.topic_named(topic).expect("it is on the page").id.0),
+            topic_id: Uuid(id_of(topic).0),
             is_internal: is_internal(topic),
-            partitions: (*from..*to).map(|it| partition(it, &replicas)).collect(),
+            partitions: (*from..*to)
+                .map(|it| partition(&call.node, id_of(topic), it, &replicas))
+                .collect(),
             topic_authorized_operations: operations::OF_TOPIC,
         },
     });
@@ -155,18 +159,25 @@ fn page(image: &Image, asked: &Asked) -> (Vec<Piece>, Option<Cursor>) {
     (pieces, None)
 }
 
-fn partition(index: u32, replicas: &[i32; 1]) -> DescribeTopicPartitionsResponsePartition<'_> {
+fn partition<'a>(
+    node: &Node,
+    topic: TopicId,
+    index: u32,
+    replicas: &'a [i32; 1],
+) -> DescribeTopicPartitionsResponsePartition<'a> {
+    let index = i32::try_from(index).expect("partitions are few enough");
+    let place = places::standing(node, topic, index);
     DescribeTopicPartitionsResponsePartition {
-        error_code: ErrorCode::None.code(),
-        partition_index: i32::try_from(index).expect("partitions are few enough"),
-        leader_id: replicas[0],
+        error_code: place.error.code(),
+        partition_index: index,
+        leader_id: place.leader,
         leader_epoch: LEADER_EPOCH.0,
         replica_nodes: replicas.into(),
         isr_nodes: replicas.into(),
         // The only copy is the leader: nobody else is eligible or ever was.
         eligible_leader_replicas: Some(Array::empty()),
         last_known_elr: Some(Array::empty()),
-        offline_replicas: Array::empty(),
+        offline_replicas: replicas[..usize::from(place.is_offline())].into(),
     }
 }
 
@@ -174,7 +185,6 @@ fn partition(index: u32, replicas: &[i32; 1]) -> DescribeTopicPartitionsResponse
 mod tests {
     use super::*;
     use crate::topics::event::Event;
-    use corelane_core::ids::TopicId;
 
     fn image(topics: &[(&str, u32)]) -> Image {
         let events = topics.iter().zip(1u8..).map(|((name, partitions), id)| Event::TopicCreated {

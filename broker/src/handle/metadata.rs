@@ -14,7 +14,7 @@ use corelane_net::messages::metadata::{
 };
 use corelane_net::wire::Uuid;
 
-use super::{Call, operations};
+use super::{Call, operations, places};
 use crate::edge::Code;
 use crate::node::Decided;
 use crate::topics::image::Topic;
@@ -156,14 +156,17 @@ fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
         port: i32::from(endpoint.port),
         rack: rack.as_deref(),
     }];
-    let partition = |index| MetadataResponsePartition {
-        error_code: ErrorCode::None.code(),
-        partition_index: index,
-        leader_id: id,
-        leader_epoch: crate::node::LEADER_EPOCH.0,
-        replica_nodes: (&replicas).into(),
-        isr_nodes: (&replicas).into(),
-        ..Default::default()
+    let partition = |topic, index| {
+        let place = places::standing(node, topic, index);
+        MetadataResponsePartition {
+            error_code: place.error.code(),
+            partition_index: index,
+            leader_id: place.leader,
+            leader_epoch: crate::node::LEADER_EPOCH.0,
+            replica_nodes: (&replicas).into(),
+            isr_nodes: (&replicas).into(),
+            offline_replicas: replicas[..usize::from(place.is_offline())].into(),
+        }
     };
     let topics = told
         .iter()
@@ -173,7 +176,7 @@ fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
                 topic_id: Uuid(topic.id.0),
                 is_internal: is_internal(&topic.name),
                 partitions: (0..i32::try_from(topic.partitions).unwrap_or(i32::MAX))
-                    .map(partition)
+                    .map(|index| partition(topic.id, index))
                     .collect(),
                 topic_authorized_operations: operations::when(
                     asked.of_topics,

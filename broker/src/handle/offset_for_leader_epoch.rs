@@ -11,6 +11,7 @@ use corelane_net::messages::offset_for_leader_epoch::{
 
 use super::Call;
 use super::places::{self, ByTopic};
+use crate::edge::Code;
 use crate::node::{LEADER_EPOCH, Node};
 use crate::topics::image::Image;
 
@@ -93,7 +94,7 @@ fn accept(image: &Image, topic: &str, wanted: &Wanted) -> Result<TopicPartition,
 
 /// What the lane that owns the partition knows.
 fn end_of(node: &Node, of: &TopicPartition, epoch: LeaderEpoch) -> Ended {
-    let shared = node.store().partition(of).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let shared = node.store().readable(of).map_err(|it| it.code())?;
     let known = shared.borrow().end_of_epoch(epoch);
     Ok(known.unwrap_or((LeaderEpoch::NONE, Offset::NONE)))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use corelane_core::ids::{LaneId, PartitionIndex, TopicPartition};
+use corelane_core::ids::{BrokerId, LaneId, PartitionIndex, TopicId, TopicPartition};
+use corelane_net::ErrorCode;
 
 use crate::node::Node;
 use crate::topics::image::Image;
@@ -12,6 +13,28 @@ pub(super) fn partition(image: &Image, topic: &str, index: i32) -> Option<TopicP
     let topic = image.topic_named(topic)?;
     let there = u32::try_from(index).is_ok_and(|it| it < topic.partitions);
     there.then_some(TopicPartition { topic: topic.id, partition: PartitionIndex(index) })
+}
+
+/// Who leads a partition, as clients are told.
+pub(super) struct Standing {
+    pub error: ErrorCode,
+    pub leader: i32,
+}
+
+impl Standing {
+    pub(super) fn is_offline(&self) -> bool {
+        self.error != ErrorCode::None
+    }
+}
+
+/// A partition whose only copy is offline has no leader.
+pub(super) fn standing(node: &Node, topic: TopicId, index: i32) -> Standing {
+    let of = TopicPartition { topic, partition: PartitionIndex(index) };
+    if node.is_offline(of) {
+        Standing { error: ErrorCode::LeaderNotAvailable, leader: BrokerId::NONE.0 }
+    } else {
+        Standing { error: ErrorCode::None, leader: node.id().0 }
+    }
 }
 
 /// What concerns the partitions of each lane, so that a lane is asked once. Each item keeps its

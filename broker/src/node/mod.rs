@@ -61,6 +61,8 @@ pub struct Facts {
     pub lanes: NonZeroU16,
     /// Which start of this data directory this is.
     pub incarnation: u64,
+    /// Partitions that were offline when it began.
+    pub offline: Vec<TopicPartition>,
     pub broken: Mutation,
 }
 
@@ -79,6 +81,8 @@ pub(crate) struct Inner {
     pub groups: Groups,
     pub fetch_sessions: RefCell<Sessions>,
     pub controller: RefCell<Option<Rc<Controller>>>,
+    /// Partitions of any lane that are offline.
+    offline: RefCell<BTreeSet<TopicPartition>>,
     producers: Cell<u32>,
     /// Places that questions of each lane keep here while their answers take their time.
     held: Vec<Cell<usize>>,
@@ -104,7 +108,9 @@ impl Node {
         let sessions = usize::try_from(sessions).unwrap_or(0);
         let sessions = Sessions::new(sessions.div_ceil(usize::from(facts.lanes.get())));
         let held = (0..facts.lanes.get()).map(|_| Cell::default()).collect();
+        let offline = facts.offline.iter().copied().collect();
         Self(Rc::new(Inner {
+            offline: RefCell::new(offline),
             lane: lane.clone(),
             facts,
             store,
@@ -133,6 +139,20 @@ impl Node {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// Whether nobody is served this partition because its bytes are damaged.
+    #[must_use]
+    pub fn is_offline(&self, of: TopicPartition) -> bool {
+        self.0.offline.borrow().contains(&of)
+    }
+
+    /// Says to every lane that a partition went offline.
+    pub async fn tell_offline(&self, of: TopicPartition) {
+        let note = move |node: &Self| {
+            node.0.offline.borrow_mut().insert(of);
+        };
+        self.on_every_lane(note).await;
     }
 
     #[must_use]

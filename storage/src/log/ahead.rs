@@ -66,6 +66,8 @@ enum State {
 pub(super) struct Spot {
     pub(super) segment: Offset,
     pub(super) position: u64,
+    /// Of the batch there.
+    pub(super) offset: Offset,
 }
 
 /// Bytes of a segment, from the block that holds what was asked for.
@@ -173,8 +175,9 @@ impl Store {
             (partition.of, partition.cuts, plan)
         };
         ahead.end(of, next);
-        let Ok(ReadPlan::Segment { base, .. }) = plan else { return };
-        let at = if base == end.segment { end } else { Spot { segment: base, position: 0 } };
+        let Ok(ReadPlan::Segment { base }) = plan else { return };
+        let first = Spot { segment: base, position: 0, offset: base };
+        let at = if base == end.segment { end } else { first };
         let now = self.0.lane.now();
         ahead.forget_old(now);
         let bytes = want.bytes_max.min(READ_BYTES_MAX) + BLOCK_BYTES;

@@ -354,7 +354,7 @@ async fn read_generation(
     let (partitions, _) = recovery.finish();
     let mut recovered: Vec<Recovered> = partitions.into_values().collect();
     let mut wanted: BTreeMap<LaneId, Vec<Wanted>> = BTreeMap::new();
-    let known = read_damages(lane, data).await?;
+    let known = read_damages(lane, data, manifest).await?;
     let since = manifest.generation;
     let mut verified = Vec::new();
     for (at, it) in recovered.iter_mut().enumerate() {

@@ -1,7 +1,8 @@
 //! Reading what is not in memory: a bounded direct read, cut to whole batches, each verified.
 //!
 //! Bytes of an unfinished segment lie partly in its file and partly in its tail; both are brought
-//! into one buffer, so that a batch across the border is whole again.
+//! into one buffer, so that a batch across the border is whole again. A batch's own checksum covers
+//! neither its offset nor its epoch: both must be those that belong there.
 
 use std::path::PathBuf;
 
@@ -10,8 +11,10 @@ use corelane_core::ids::Offset;
 use corelane_core::ring::{Access, Errno, Fd};
 
 use super::ahead::{Brought, Spot};
+use super::scan::ScanError;
 use super::store::{ReadError, ReadWant, Shared, Store, verified};
-use crate::batch::HEADER_BYTES;
+use crate::batch::{Batch, HEADER_BYTES};
+use crate::epochs::LeaderEpochs;
 use crate::frame::BLOCK_BYTES;
 
 /// What is read beyond the wanted bytes to get from the signpost to the wanted batch.
@@ -26,17 +29,13 @@ impl Store {
         &self,
         shared: &Shared,
         base: Offset,
-        from_position: u64,
         limit: Offset,
         want: &ReadWant,
     ) -> Result<Vec<Slice>, ReadError> {
         let (goes_on, brought) = self.take_ahead(shared, want.from).await;
         let (spot, brought) = match brought {
             Some((spot, brought)) => (spot, Some(brought)),
-            None => {
-                let position = self.cold_start(shared, base, want.from, from_position).await?;
-                (Spot { segment: base, position }, None)
-            }
+            None => (self.cold_start(shared, base, want.from).await?, None),
         };
         let read = self.read_cold(shared, spot, brought, limit, want).await?;
         let Some((slice, next, end)) = read else { return Ok(Vec::new()) };
@@ -54,7 +53,7 @@ impl Store {
         limit: Offset,
         want: &ReadWant,
     ) -> Result<Option<(Slice, Offset, Spot)>, ReadError> {
-        let Spot { segment: base, mut position } = from;
+        let Spot { segment: base, mut position, mut offset } = from;
         let mut bytes = want.bytes_max.min(READ_BYTES_MAX) + SLACK_BYTES;
         loop {
             let is_ahead = brought.is_some();
@@ -63,12 +62,13 @@ impl Store {
                 None => self.bring(shared, base, position, bytes).await?,
             };
             let at = (position - start) as usize;
-            let found = cut(&here[at..], want, limit);
+            let found = cut(&here[at..], offset, &shared.borrow().epochs, want, limit);
             match found.end {
                 End::Found { next } => {
                     let first = at + found.start;
                     let last = first + found.len;
-                    let end = Spot { segment: base, position: start + last as u64 };
+                    let position = start + last as u64;
+                    let end = Spot { segment: base, position, offset: next };
                     return Ok(Some((here.slice(first..last), next, end)));
                 }
                 End::Nothing => return Ok(None),
@@ -76,6 +76,7 @@ impl Store {
                 End::NeedsMore { bytes: needed } => {
                     let moved = 0 < found.start;
                     position += found.start as u64;
+                    offset = found.offset;
                     if !moved && needed <= bytes && !is_ahead {
                         let path = self.segment_path(shared, base);
                         return Err(ReadError::Corrupt { path, position });
@@ -115,7 +116,8 @@ impl Store {
         let mut buf = self.0.lane.pool().get(room).ok_or(ReadError::Overloaded)?;
         let from_file = wanted.min((in_file.saturating_sub(start)) as usize);
         if 0 < from_file {
-            let file = self.segment_file(shared, base).await.map_err(ReadError::Failed)?;
+            let file = self.segment_file(shared, base).await;
+            let file = file.map_err(|it| self.read_error(shared, base, ScanError::Disk(it)))?;
             let blocks = from_file.next_multiple_of(BLOCK_BYTES);
             let (read, back) = self.0.lane.read_full(&file, start, buf, blocks).await;
             buf = back;
@@ -169,6 +171,8 @@ impl Store {
 struct Found {
     /// Where the wanted batches begin, or how far was looked.
     start: usize,
+    /// Of the batch where the walk ended.
+    offset: Offset,
     len: usize,
     end: End,
 }
@@ -185,46 +189,57 @@ enum End {
     Corrupt,
 }
 
-/// Walks the batches at the start of `bytes` and picks those wanted.
-fn cut(bytes: &[u8], want: &ReadWant, limit: Offset) -> Found {
+/// Walks the batches at the start of `bytes`, the first of which has `offset`, and picks those wanted.
+fn cut(
+    bytes: &[u8],
+    mut offset: Offset,
+    epochs: &LeaderEpochs,
+    want: &ReadWant,
+    limit: Offset,
+) -> Found {
+    let belongs = |it: &Batch<'_>, offset| {
+        // Epochs below the log's start may be forgotten.
+        let epoch = epochs.epoch_at(offset);
+        it.base_offset() == offset && epoch.is_none_or(|epoch| epoch == it.leader_epoch())
+    };
     let mut at = 0;
     let mut start = None;
-    let mut next = want.from;
     loop {
         let rest = &bytes[at..];
         let needed = if rest.len() < HEADER_BYTES { HEADER_BYTES } else { whole_len(rest) };
         if rest.len() < needed {
             let from = start.unwrap_or(at);
-            return found(from, at, next, End::NeedsMore { bytes: needed });
+            return found(from, at, offset, End::NeedsMore { bytes: needed });
         }
-        let Some(batch) = verified(rest) else {
+        let Some(batch) = verified(rest).filter(|it| belongs(it, offset)) else {
             let from = start.unwrap_or(at);
-            return found(from, at, next, End::Corrupt);
+            return found(from, at, offset, End::Corrupt);
         };
         if batch.next_offset() <= want.from {
             at += batch.bytes().len();
+            offset = batch.next_offset();
             continue;
         }
         let from = *start.get_or_insert(at);
         if limit < batch.next_offset() {
-            return found(from, at, next, End::Nothing);
+            return found(from, at, offset, End::Nothing);
         }
         let total = at + batch.bytes().len() - from;
         let first = from == at;
         if want.bytes_max < total && !(first && want.at_least_one) {
-            return found(from, at, next, End::Nothing);
+            return found(from, at, offset, End::Nothing);
         }
         at += batch.bytes().len();
-        next = batch.next_offset();
+        offset = batch.next_offset();
         if want.bytes_max <= total {
-            return found(from, at, next, End::Nothing);
+            return found(from, at, offset, End::Nothing);
         }
     }
 }
 
-fn found(start: usize, at: usize, next: Offset, otherwise: End) -> Found {
-    let end = if start < at { End::Found { next } } else { otherwise };
-    Found { start, len: at - start, end }
+fn found(start: usize, at: usize, offset: Offset, otherwise: End) -> Found {
+    let end = if start < at { End::Found { next: offset } } else { otherwise };
+    Found { start, offset, len: at - start, end }
 }
 
 /// The length a header claims; zero when it claims nonsense, so that it is looked at and refused.

@@ -1,19 +1,23 @@
 //! Partitions whose bytes are not what was promised: they are offline, the others serve.
 //!
-//! Found at a start, noted in one small file of the data directory, and so offline at every later
-//! start too. DAMAGE-1: nothing of such a partition is changed, and the journals and checkpoints of
-//! the generation that it was found in are kept beside, until somebody deletes its topic.
+//! Found at a start, or by whoever reads it while others serve; noted in a small file of the data
+//! directory, and so offline at every later start too. Those a start knows are in one list, those
+//! that a lane found since in a list of its own. DAMAGE-1: nothing that is on disk of such a partition
+//! is changed, and the journals and checkpoints of the generation that it was found in are kept
+//! beside, until somebody deletes its topic.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use corelane_core::ids::{LeaderEpoch, TopicPartition};
+use corelane_core::ids::{LaneId, LeaderEpoch, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::ring::{Errno, FileKind};
 
 use super::boot::{Notice, OpenError, RecoveredPartition, RecoveredSegment, generation_of};
 use super::mutant::Mutation;
-use super::small::{self, DAMAGE_FORMAT, DAMAGE_MAGIC, SmallError};
+use super::open::remove_folder;
+use super::small::{self, DAMAGE_FORMAT, DAMAGE_MAGIC, Manifest, SmallError};
+use super::store::{ReadError, Shared, Store};
 use crate::bytes::{Put, Reader, Short};
 use crate::frame::BLOCK_BYTES;
 use crate::recover::Recovered;
@@ -63,9 +67,25 @@ pub(super) fn damage_path(data: &Path) -> PathBuf {
     data.join(DAMAGE_NAME)
 }
 
-/// The partitions that earlier starts found damaged.
-pub(super) async fn read_damages(lane: &Lane, data: &Path) -> Result<Vec<Damage>, OpenError> {
-    let path = damage_path(data);
+/// The list of a lane that found damage itself, beside its checkpoint.
+fn lane_damage_path(data: &Path, generation: u64, lane: LaneId) -> PathBuf {
+    data.join("lanes").join(format!("{generation}-{lane}.damaged"))
+}
+
+/// The partitions that earlier runs found damaged.
+pub(super) async fn read_damages(
+    lane: &Lane,
+    data: &Path,
+    before: Manifest,
+) -> Result<Vec<Damage>, OpenError> {
+    let mut all = read_list(lane, damage_path(data)).await?;
+    for of in (0..before.lanes).map(LaneId) {
+        all.extend(read_list(lane, lane_damage_path(data, before.generation, of)).await?);
+    }
+    Ok(all)
+}
+
+async fn read_list(lane: &Lane, path: PathBuf) -> Result<Vec<Damage>, OpenError> {
     let bytes = small::read_whole(lane, &path).await;
     let bytes = bytes.map_err(|errno| OpenError::disk(&path, errno))?;
     let Some(bytes) = bytes else { return Ok(Vec::new()) };
@@ -101,7 +121,8 @@ fn damages(notices: &[Notice]) -> impl Iterator<Item = &Damage> {
     })
 }
 
-/// Puts journals and checkpoints aside in which damage was found (DAMAGE-1).
+/// Puts journals and checkpoints aside in which damage was found (DAMAGE-1), and takes away those that
+/// no damage needs any more.
 pub(super) async fn keep_generations(
     lane: &Lane,
     data: &Path,
@@ -109,10 +130,24 @@ pub(super) async fn keep_generations(
     broken: Mutation,
 ) -> Result<(), Errno> {
     let wanted: BTreeSet<u64> = damages(notices).map(|it| it.generation).collect();
+    let kept = data.join(KEPT_NAME);
+    match lane.list(&kept).await {
+        Ok(entries) => {
+            let needed = |name: &str| generation_of(name).is_none_or(|it| wanted.contains(&it));
+            for entry in entries.into_iter().filter(|it| !needed(&it.name)) {
+                let path = kept.join(entry.name);
+                match entry.kind {
+                    FileKind::Dir => remove_folder(lane, &path).await?,
+                    _ => lane.remove(path, FileKind::File).await?,
+                }
+            }
+        }
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
     if wanted.is_empty() {
         return Ok(());
     }
-    let kept = data.join(KEPT_NAME);
     small::ensure_dir(lane, &kept).await?;
     for folder in ["lanes", "journal"].map(|it| data.join(it)) {
         for entry in lane.list(&folder).await? {
@@ -122,6 +157,73 @@ pub(super) async fn keep_generations(
         }
     }
     small::flush_dir(lane, &kept, broken).await
+}
+
+impl Store {
+    /// Does something that reads, and takes the partition offline when its bytes are twice not what
+    /// was written: the first time the disk may have given others than it has.
+    pub(super) async fn reading<T>(
+        &self,
+        shared: &Shared,
+        read: impl AsyncFn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut suspected = false;
+        loop {
+            let cuts = shared.borrow().cuts;
+            let done = read().await;
+            // What was planned before the log was cut back may be gone.
+            if shared.borrow().cuts != cuts {
+                suspected = false;
+                continue;
+            }
+            match done {
+                Err(ReadError::Corrupt { path, position }) if suspected => {
+                    self.take_offline(shared, path.clone(), position);
+                    return Err(ReadError::Corrupt { path, position });
+                }
+                Err(ReadError::Corrupt { .. }) => suspected = true,
+                done => return done,
+            }
+        }
+    }
+
+    /// No whole batch of the partition begins where one must. What was appended before goes where it
+    /// belongs; nothing is read or appended any more.
+    pub(super) fn take_offline(&self, shared: &Shared, file: PathBuf, position: u64) {
+        let mut partition = shared.borrow_mut();
+        if partition.deleted || partition.damage.is_some() {
+            return;
+        }
+        let damage = Damage {
+            of: partition.of,
+            generation: self.0.journal.config().incarnation,
+            file,
+            position,
+            why: "the batch that belongs here is not here".to_owned(),
+        };
+        partition.damage = Some(damage.clone());
+        partition.changed.notify();
+        self.0.keep.tell(Notice::Damaged(damage));
+        self.0.keep.unlisted.set(true);
+        self.0.upkeep.notify();
+    }
+
+    /// Writes down what this lane took offline, for later starts.
+    pub(super) async fn list_damages(&self) -> Result<(), Errno> {
+        if !self.0.keep.unlisted.replace(false) {
+            return Ok(());
+        }
+        let config = self.0.journal.config();
+        let partitions = self.partitions();
+        let damages = partitions.iter().filter_map(|it| it.borrow().damage.clone());
+        let damages: Vec<Damage> =
+            damages.filter(|it| it.generation == config.incarnation).collect();
+        let path = lane_damage_path(&self.0.config.data, config.incarnation, self.0.lane.id());
+        let bytes = encode(&damages.iter().collect::<Vec<_>>());
+        let written = small::replace(&self.0.lane, &path, &bytes, config.broken).await;
+        self.0.keep.unlisted.set(self.0.keep.unlisted.get() || written.is_err());
+        written
+    }
 }
 
 /// A damaged partition as a lane takes it: what its files hold, and nothing else.

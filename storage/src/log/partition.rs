@@ -68,7 +68,6 @@ pub enum ReadPlan {
     /// Whole batches must be cut from this range of a segment.
     Segment {
         base: Offset,
-        from_position: u64,
     },
     Empty,
 }
@@ -366,10 +365,7 @@ impl Partition {
         match segment.in_memory(from, limit, bytes_max, at_least_one) {
             Some(slices) if slices.is_empty() => Ok(ReadPlan::Empty),
             Some(slices) => Ok(ReadPlan::Memory(slices)),
-            None => {
-                let from_position = segment.signpost(from).position;
-                Ok(ReadPlan::Segment { base: segment.base, from_position })
-            }
+            None => Ok(ReadPlan::Segment { base: segment.base }),
         }
     }
 

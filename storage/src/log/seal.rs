@@ -38,18 +38,17 @@ impl Store {
 
     /// Writes out a closed segment whole (SEAL-1).
     pub(super) async fn finish(&self, shared: &Shared, base: Offset) -> Result<(), Errno> {
-        let len = {
+        let (len, damaged) = {
             let partition = shared.borrow();
             let segment = partition.segment(base).filter(|it| it.sealed && !it.finished);
-            let Some(segment) =
-                segment.filter(|_| !partition.deleted && partition.damage.is_none())
-            else {
-                return Ok(());
-            };
-            segment.len()
+            let Some(segment) = segment.filter(|_| !partition.deleted) else { return Ok(()) };
+            (segment.len(), partition.damage.is_some())
         };
         let whole = len - len % BLOCK_BYTES as u64;
         self.write_up_to(shared, base, whole).await?;
+        if damaged {
+            return Ok(());
+        }
         let lane = &self.0.lane;
         let file = self.file_to_write(shared, base).await?;
         let mut last = Vec::new();
@@ -75,7 +74,9 @@ impl Store {
                 segment.wrote(of, len, checksum::of(&last));
             }
         }
-        self.write_index(shared, base).await?;
+        if !self.write_index(shared, base).await? {
+            return Ok(());
+        }
         let mut partition = shared.borrow_mut();
         if let Some(segment) = partition.segment_mut(base) {
             segment.finish();
@@ -88,25 +89,33 @@ impl Store {
         Ok(())
     }
 
-    async fn write_index(&self, shared: &Shared, base: Offset) -> Result<(), Errno> {
+    /// Says whether the segment can be finished.
+    async fn write_index(&self, shared: &Shared, base: Offset) -> Result<bool, Errno> {
         let known = shared.borrow().segment(base).is_some_and(|it| it.index.is_some());
         if !known {
-            match self.walk_segment(shared, base).await {
+            let mut walked = self.walk_segment(shared, base).await;
+            if let Err(ScanError::Corrupt { .. }) = walked {
+                // The disk may have given other bytes than it has.
+                walked = self.walk_segment(shared, base).await;
+            }
+            match walked {
                 Ok(found) => {
                     if let Some(segment) = shared.borrow_mut().segment_mut(base) {
                         found.teach(segment, true);
                     }
                 }
                 Err(ScanError::Disk(errno)) => return Err(errno),
-                // What is damaged is found again by every reader; the seal says so once.
-                Err(ScanError::Corrupt { .. }) => return Err(Errno::IO),
+                Err(ScanError::Corrupt { position }) => {
+                    self.take_offline(shared, self.segment_path(shared, base), position);
+                    return Ok(false);
+                }
             }
         }
         let mut bytes = Vec::new();
         {
             let mut partition = shared.borrow_mut();
             let aborted = aborted_in(&partition, base);
-            let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
+            let Some(segment) = partition.segment_mut(base) else { return Ok(false) };
             let extents = std::mem::take(&mut segment.extents);
             if let Some(index) = &mut segment.index {
                 // A gap at the front would make the list unreadable: ranges of an earlier run may
@@ -117,7 +126,8 @@ impl Store {
             segment.extents = extents;
         }
         let path = self.partition_dir(shared).join(SegmentFile::Index(base).name());
-        small::replace(&self.0.lane, &path, &bytes, self.0.journal.config().broken).await
+        small::replace(&self.0.lane, &path, &bytes, self.0.journal.config().broken).await?;
+        Ok(true)
     }
 
     /// Makes sure that a segment found on disk knows where its batches are: from its index, or by

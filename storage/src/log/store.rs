@@ -15,7 +15,7 @@ use corelane_core::metrics::{Counter, Metrics};
 use corelane_core::ring::Errno;
 use corelane_core::sync::{Event, Queue};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Spot};
 use super::journal::{Commit, Journal, JournalRefusal};
 use super::line::Line;
 use super::mutant::Mutant;
@@ -388,14 +388,7 @@ impl Store {
     /// When there is nothing to read there, or the disk does not give it back whole.
     pub async fn read(&self, of: &TopicPartition, want: &ReadWant) -> Result<ReadDone, ReadError> {
         let shared = self.readable(of)?;
-        loop {
-            let cuts = shared.borrow().cuts;
-            let done = self.read_once(&shared, want).await;
-            // What was planned before the log was cut back may be gone.
-            if shared.borrow().cuts == cuts {
-                return done;
-            }
-        }
+        self.reading(&shared, async || self.read_once(&shared, want).await).await
     }
 
     /// A partition that is here and online.
@@ -418,9 +411,9 @@ impl Store {
         let slices = match plan {
             ReadPlan::Empty => Vec::new(),
             ReadPlan::Memory(slices) => slices,
-            ReadPlan::Segment { base, from_position } => {
+            ReadPlan::Segment { base } => {
                 self.0.counts.cold_reads.add(1);
-                self.read_old(shared, base, from_position, limit, want).await?
+                self.read_old(shared, base, limit, want).await?
             }
         };
         let bytes = slices.iter().map(|it| it.len()).sum();
@@ -445,15 +438,14 @@ impl Store {
         shared: &Shared,
         base: Offset,
         from: Offset,
-        guess: u64,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<Spot, ReadError> {
         let known = shared.borrow().segment(base).is_none_or(|it| it.indexed);
-        if known {
-            return Ok(guess);
+        if !known {
+            self.index_for_read(shared, base).await?;
         }
-        self.index_for_read(shared, base).await?;
         let partition = shared.borrow();
-        Ok(partition.segment(base).map_or(0, |it| it.signpost(from).position))
+        let signpost = partition.segment(base).ok_or(ReadError::NotHere)?.signpost(from);
+        Ok(Spot { segment: base, position: signpost.position, offset: signpost.offset })
     }
 
     /// Moves the start of a partition's log forward, to `start` or to its high watermark. The new

@@ -28,12 +28,20 @@ impl Store {
         timestamp: i64,
     ) -> Result<Option<FoundTime>, ReadError> {
         let shared = self.readable(of)?;
+        self.reading(&shared, async || self.find_time(&shared, timestamp).await).await
+    }
+
+    async fn find_time(
+        &self,
+        shared: &Shared,
+        timestamp: i64,
+    ) -> Result<Option<FoundTime>, ReadError> {
         let (start, limit) = {
             let partition = shared.borrow();
             (partition.log_start(), partition.visible())
         };
-        for base in self.bases(&shared) {
-            self.index_for_read(&shared, base).await?;
+        for base in self.bases(shared) {
+            self.index_for_read(shared, base).await?;
             let from = {
                 let partition = shared.borrow();
                 let Some(segment) = partition.segment(base) else { continue };
@@ -43,7 +51,7 @@ impl Store {
                 segment.signpost_before(timestamp).position
             };
             let mut found = None;
-            let walked = self.scan_segment(&shared, base, from, |batch, _| {
+            let walked = self.scan_segment(shared, base, from, |batch, _| {
                 if limit <= batch.base_offset() {
                     return Next::Enough;
                 }
@@ -55,7 +63,7 @@ impl Store {
                 }
                 if found.is_some() { Next::Enough } else { Next::More }
             });
-            walked.await.map_err(|error| self.read_error(&shared, base, error))?;
+            walked.await.map_err(|error| self.read_error(shared, base, error))?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -69,9 +77,13 @@ impl Store {
     /// As [`Self::offset_for_timestamp`].
     pub async fn max_timestamp(&self, of: &TopicPartition) -> Result<Option<FoundTime>, ReadError> {
         let shared = self.readable(of)?;
+        self.reading(&shared, async || self.find_largest(&shared).await).await
+    }
+
+    async fn find_largest(&self, shared: &Shared) -> Result<Option<FoundTime>, ReadError> {
         let mut largest = -1;
-        for base in self.bases(&shared) {
-            self.index_for_read(&shared, base).await?;
+        for base in self.bases(shared) {
+            self.index_for_read(shared, base).await?;
             let partition = shared.borrow();
             let seen = partition.segment(base).map_or(-1, |it| it.max_timestamp);
             largest = largest.max(seen);
@@ -79,17 +91,17 @@ impl Store {
         if largest < 0 {
             return Ok(None);
         }
-        if let Some(found) = self.offset_for_timestamp(of, largest).await? {
+        if let Some(found) = self.find_time(shared, largest).await? {
             return Ok(Some(found));
         }
         // It is above the high watermark or below the start: look at what lies between.
-        self.largest_by_walk(&shared).await
+        self.largest_by_walk(shared).await
     }
 
     async fn largest_by_walk(&self, shared: &Shared) -> Result<Option<FoundTime>, ReadError> {
-        let (of, start, limit) = {
+        let (start, limit) = {
             let partition = shared.borrow();
-            (partition.of, partition.log_start(), partition.visible())
+            (partition.log_start(), partition.visible())
         };
         let mut largest = None;
         for base in self.bases(shared) {
@@ -105,7 +117,7 @@ impl Store {
             walked.await.map_err(|error| self.read_error(shared, base, error))?;
         }
         match largest {
-            Some(largest) => self.offset_for_timestamp(&of, largest).await,
+            Some(largest) => self.find_time(shared, largest).await,
             None => Ok(None),
         }
     }
@@ -166,10 +178,14 @@ impl Store {
         indexed.map_err(|error| self.read_error(shared, base, error))
     }
 
-    fn read_error(&self, shared: &Shared, base: Offset, error: ScanError) -> ReadError {
+    pub(super) fn read_error(&self, shared: &Shared, base: Offset, error: ScanError) -> ReadError {
         match error {
             ScanError::Corrupt { position } => {
                 ReadError::Corrupt { path: self.segment_path(shared, base), position }
+            }
+            // What a log has is in a file of it.
+            ScanError::Disk(Errno::NOENT) => {
+                ReadError::Corrupt { path: self.segment_path(shared, base), position: 0 }
             }
             ScanError::Disk(errno) => ReadError::Failed(errno),
         }

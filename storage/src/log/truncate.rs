@@ -83,8 +83,12 @@ impl Store {
         let done = self.cut(&shared, to).await;
         shared.borrow_mut().cutting = false;
         drop(alone);
-        if let Err(TruncateError::Failed(errno)) = done {
-            self.0.journal.fence(errno);
+        match done {
+            Err(TruncateError::Failed(errno)) => self.0.journal.fence(errno),
+            Err(TruncateError::Corrupt { segment, position }) => {
+                self.take_offline(&shared, self.segment_path(&shared, segment), position);
+            }
+            _ => {}
         }
         done
     }

@@ -86,6 +86,8 @@ pub(super) struct Keep {
     space_left: Cell<u64>,
     /// Of those, as they were at the last look.
     space_seen: Cell<u64>,
+    /// A partition went offline that no list on disk names.
+    pub(super) unlisted: Cell<bool>,
     pub(super) removals: RefCell<VecDeque<Removal>>,
     /// Segments with an open file, the one opened longest ago first.
     pub(super) open_files: RefCell<VecDeque<(TopicPartition, Offset)>>,
@@ -131,6 +133,7 @@ impl Keep {
             // Until the disk is asked, which opening a log does first of all.
             space_left: Cell::new(u64::MAX),
             space_seen: Cell::new(u64::MAX),
+            unlisted: Cell::new(false),
             removals: RefCell::default(),
             open_files: RefCell::default(),
             notices: RefCell::default(),
@@ -208,6 +211,7 @@ impl Store {
         self.0.keep.room.notify();
         self.0.journal.durable(self.0.journal.latest()).await?;
         let _alone = self.0.keep.work.take(1).await;
+        self.list_damages().await?;
         self.checkpoint(0).await
     }
 
@@ -301,6 +305,7 @@ impl Store {
         let _alone = self.0.keep.work.take(1).await;
         // First what makes room: it must go on when there is none.
         self.remove_some().await?;
+        self.list_damages().await?;
         self.look_at_space().await?;
         while let Some((of, base)) = self.0.sealed.try_pop() {
             let Some(shared) = self.partition(&of) else { continue };

@@ -121,6 +121,8 @@ fn its_topic_can_be_deleted_and_made_again() {
         });
     }
     assert!(world.disk(node).content("/data/corelane.damaged").is_none());
+    let kept = |it: &String| it.starts_with("/data/kept/");
+    assert!(!world.disk(node).paths().iter().any(kept), "nobody needs it any more");
 }
 
 #[test]
