@@ -3,55 +3,16 @@
 
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::pool::Pool;
+use super::slab::Memory;
 use crate::limits::BLOCK_BYTES;
-
-/// Memory of one block. Only [`Buf`] writes it, and only beyond what slices can see.
-struct Memory {
-    at: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: the memory is owned by this value alone; access is arbitrated by `Buf` and `Slice`.
-unsafe impl Send for Memory {}
-// SAFETY: shared access goes through `Slice`, which reads only bytes that no longer change (BUF-1).
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    /// Zeroed memory of a whole number of blocks.
-    fn new(bytes: usize) -> Self {
-        assert!(0 < bytes && bytes.is_multiple_of(BLOCK_BYTES), "a block is whole pages: {bytes}");
-        let layout = Self::layout(bytes);
-        // SAFETY: the layout has a size above zero, asserted above.
-        let at = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(at) = NonNull::new(at) else { std::alloc::handle_alloc_error(layout) };
-        Self { at, bytes }
-    }
-
-    fn poison(&mut self) {
-        // SAFETY: `&mut self` proves that no writer and no slice exists; the range is ours.
-        unsafe { self.at.as_ptr().write_bytes(POISON, self.bytes) }
-    }
-
-    fn layout(bytes: usize) -> std::alloc::Layout {
-        std::alloc::Layout::from_size_align(bytes, BLOCK_BYTES).expect("block sizes are bounded")
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with exactly this layout, freed once.
-        unsafe { std::alloc::dealloc(self.at.as_ptr(), Self::layout(self.bytes)) }
-    }
-}
 
 /// What a poisoned block is filled with when it returns to its pool.
 pub(super) const POISON: u8 = 0xDB;
 
-/// Memory with the pool it goes home to.
+/// Memory with the pool it goes home to. Only [`Buf`] writes it, and only beyond what slices can see.
 pub(super) struct Block {
     memory: Memory,
     /// Where it goes when nobody holds it; absent while it waits there.
@@ -64,13 +25,19 @@ impl Block {
         Arc::new(Self { memory: Memory::new(bytes), home: None })
     }
 
+    /// Blocks of one size that share a huge page.
+    pub(super) fn idle_pieces(bytes: usize) -> impl Iterator<Item = Arc<Self>> {
+        Memory::pieces(bytes).map(|memory| Arc::new(Self { memory, home: None }))
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        self.memory.bytes
+        self.memory.bytes()
     }
 
     /// Overwrites everything, so that a reader of stale memory is caught by its content.
     pub(super) fn poison(&mut self) {
-        self.memory.poison();
+        // SAFETY: `&mut self` proves that no writer and no slice exists; the range is ours.
+        unsafe { self.memory.at().write_bytes(POISON, self.memory.bytes()) }
     }
 }
 
@@ -78,7 +45,7 @@ impl Drop for Block {
     /// Only when several holders left at the same moment, so that none of them saw itself alone.
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.lost(self.memory.bytes);
+            home.lost(self.memory.bytes());
         }
     }
 }
@@ -93,7 +60,7 @@ impl Hold {
     }
 
     fn at(&self) -> *mut u8 {
-        self.block().memory.at.as_ptr()
+        self.block().memory.at()
     }
 
     /// The block, if nobody else holds it.
@@ -173,7 +140,7 @@ impl Buf {
     #[must_use]
     pub fn filled_mut(&mut self) -> Option<&mut [u8]> {
         let filled = self.filled;
-        let at = self.block.alone()?.memory.at.as_ptr();
+        let at = self.block.alone()?.memory.at();
         // SAFETY: `alone` proves that no slice exists, and `&mut self` that nobody else writes.
         Some(unsafe { std::slice::from_raw_parts_mut(at, filled) })
     }

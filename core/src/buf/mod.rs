@@ -17,6 +17,7 @@
 
 mod block;
 mod pool;
+mod slab;
 
 pub use block::{Buf, Piece, Slice};
 pub use pool::{Pool, PoolStats};

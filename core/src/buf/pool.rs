@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 
 use super::block::{Block, Buf};
+use super::slab::SLAB_BYTES;
 use crate::limits::{BLOCK_BYTES, BUF_BYTES_MAX};
 
 /// Sizes that are kept for reuse. Larger blocks are rounded to whole pages and freed after use.
-const CLASSES: [usize; 9] = [
+const CLASSES: [usize; 12] = [
     BLOCK_BYTES,
     4 * BLOCK_BYTES,
     8 * BLOCK_BYTES,
@@ -23,7 +24,17 @@ const CLASSES: [usize; 9] = [
     128 * BLOCK_BYTES,
     256 * BLOCK_BYTES,
     512 * BLOCK_BYTES,
+    1024 * BLOCK_BYTES,
+    1536 * BLOCK_BYTES,
+    2048 * BLOCK_BYTES,
 ];
+
+/// Blocks from this size on are pieces of huge pages.
+const PIECE_BYTES_MIN: usize = 32 * BLOCK_BYTES;
+
+/// The share of a budget, as a divisor, that one huge page may be. A small pool cannot spare one for
+/// each size.
+const SLAB_SHARE: usize = 16;
 
 /// The share of its budget, as a divisor, that one size may keep idle.
 const IDLE_SHARE: usize = 4;
@@ -92,8 +103,23 @@ impl Pool {
             inner.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let idle = class.and_then(|it| inner.idle[it].pop());
+        let idle = class.and_then(|it| inner.idle[it].pop().or_else(|| self.cut(it)));
         Some(Buf::from_pool(idle.unwrap_or_else(|| Block::idle(size)), self.clone()))
+    }
+
+    /// A piece of a fresh huge page, for sizes that are cut from one; the other pieces wait.
+    fn cut(&self, class: usize) -> Option<Arc<Block>> {
+        let fits = SLAB_BYTES <= self.0.budget_bytes / SLAB_SHARE;
+        if !fits || !(PIECE_BYTES_MIN..SLAB_BYTES).contains(&CLASSES[class]) {
+            return None;
+        }
+        let mut pieces = Block::idle_pieces(CLASSES[class]);
+        let first = pieces.next();
+        for it in pieces {
+            // What a full queue gives back is freed with the last of its neighbours.
+            drop(self.0.idle[class].push(it));
+        }
+        first
     }
 
     #[must_use]
@@ -153,6 +179,32 @@ mod tests {
         drop(held);
         assert!(pool.get(1).is_some());
         assert!(pool.get(BUF_BYTES_MAX + 1).is_none());
+    }
+
+    #[test]
+    fn large_blocks_share_a_page_and_nothing_else() {
+        let pool = Pool::new(64 << 20);
+        let mut held: Vec<_> = (0..9).map(|_| pool.get(256 * 1024).expect("in budget")).collect();
+        for (at, buf) in (0_u8..).zip(&mut held) {
+            assert!(buf.spare_mut().iter().all(|it| *it == 0));
+            buf.spare_mut().fill(at);
+            buf.advance(256 * 1024);
+        }
+        for (at, buf) in (0_u8..).zip(&held) {
+            assert!(buf.filled().iter().all(|it| *it == at));
+        }
+        assert_eq!(pool.stats().lent_bytes, 9 * 256 * 1024);
+        held.truncate(1);
+        assert_eq!(pool.stats().idle_bytes, 15 * 256 * 1024);
+        drop(pool);
+        assert!(held[0].filled().iter().all(|it| *it == 0));
+    }
+
+    #[test]
+    fn a_small_pool_takes_no_more_than_it_lends() {
+        let pool = Pool::new(1 << 20);
+        drop(pool.get(256 * 1024).expect("in budget"));
+        assert_eq!(pool.stats().idle_bytes, 256 * 1024);
     }
 
     #[test]

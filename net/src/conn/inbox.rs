@@ -20,9 +20,9 @@ const FIRST_BYTES: usize = 12 * 1024;
 /// have to wait there for long.
 const FILL_SHARE: usize = 2;
 
-/// The largest size that is believed before its bytes came: the largest request a producer makes
-/// by default, with what surrounds it, fills a block of this size.
-const BELIEVED_BYTES_MAX: usize = 2 << 20;
+/// The largest size that is believed before its bytes came: the largest block that memory is kept for.
+/// A larger frame grows as its bytes come, and is moved each time.
+const BELIEVED_BYTES_MAX: usize = 8 << 20;
 
 /// The part of the stream that has come and was not given out.
 pub(super) struct Inbox {
@@ -334,8 +334,8 @@ mod tests {
             assert_eq!(inbox.wants(missing), wants);
             inbox.held = Held::Nothing;
         }
-        assert!(frame(3 << 20, 1).len() > BELIEVED_BYTES_MAX);
-        inbox.take(&pool, Buf::copy_of(&frame(3 << 20, 1)));
+        assert!(frame(9 << 20, 1).len() > BELIEVED_BYTES_MAX);
+        inbox.take(&pool, Buf::copy_of(&frame(9 << 20, 1)));
         assert!(inbox.next(&pool, u32::MAX).expect("good").is_some());
         assert_eq!(inbox.believed, BELIEVED_BYTES_MAX);
     }
