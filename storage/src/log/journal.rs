@@ -38,6 +38,13 @@ use crate::frame::{
 /// Bytes of an ordinary frame at most. A larger entry gets a frame of its own.
 const FRAME_BYTES: usize = 256 * 1024;
 
+/// Bytes of a frame behind others that wait: the disk is behind, and fewer commits cost less.
+const BUSY_FRAME_BYTES: usize = 1024 * 1024;
+
+/// The share of a file, as a divisor, that such a frame may be: what does not fit at the end of one
+/// stays empty.
+const FRAME_SHARE: usize = 8;
+
 /// Writes in flight at once.
 const WRITERS: usize = 2;
 
@@ -109,6 +116,12 @@ pub struct JournalConfig {
 struct Frame {
     buf: Buf,
     encoder: FrameEncoder,
+    notes: Notes,
+}
+
+/// What a frame is about. Used again for another frame once this one is durable.
+#[derive(Default)]
+struct Notes {
     reached: Vec<Reached>,
     /// What its file depends on.
     carries: Vec<Carries>,
@@ -179,8 +192,10 @@ struct State {
     wanted_bytes: u64,
     /// Slots made so far; the next one's name.
     made: usize,
-    /// Frames that completed above `durable`, with what they reached.
-    completed: Vec<(u64, Vec<Reached>)>,
+    /// Frames that completed above `durable`.
+    completed: Vec<(u64, Notes)>,
+    /// Of frames that are over.
+    spare: Vec<Notes>,
 }
 
 /// A handle to the lane's journal.
@@ -238,6 +253,7 @@ impl Journal {
             wanted_bytes: 0,
             made: 0,
             completed: Vec::new(),
+            spare: Vec::new(),
         };
         let journal = Self(Rc::new(Inner {
             lane: lane.clone(),
@@ -345,18 +361,19 @@ impl Journal {
             state.waiting.push_back(full);
         }
         if state.open.is_none() {
-            let budget = FRAME_BYTES.max(FRAME_HEADER_BYTES + bytes).next_multiple_of(BLOCK_BYTES);
+            let ordinary = if state.waiting.is_empty() {
+                FRAME_BYTES
+            } else {
+                let share = self.0.config.slot_bytes / FRAME_SHARE as u64;
+                BUSY_FRAME_BYTES.min(share as usize).max(FRAME_BYTES)
+            };
+            let budget = ordinary.max(FRAME_HEADER_BYTES + bytes).next_multiple_of(BLOCK_BYTES);
             let Some(buf) = self.0.lane.pool().get(budget) else {
                 return Err(JournalRefusal::Full);
             };
             let encoder = FrameEncoder::new(budget);
-            state.open = Some(Frame {
-                buf,
-                encoder,
-                reached: Vec::new(),
-                carries: Vec::new(),
-                holds: Rc::default(),
-            });
+            let notes = state.spare.pop().unwrap_or_default();
+            state.open = Some(Frame { buf, encoder, notes });
         }
         Ok(())
     }
@@ -368,26 +385,27 @@ impl Journal {
         let frame = state.open.as_mut().expect("entries are admitted before they are pushed");
         let buffer = frame.buf.spare_mut();
         frame.encoder.push(buffer, entry, known_crc).expect("its room was admitted");
+        let notes = &mut frame.notes;
         if let Body::Truncate = entry.body {
             // What is cut away in the same frame was never reached.
-            let cut = frame.reached.iter_mut().filter(|it| it.of == entry.head.of);
+            let cut = notes.reached.iter_mut().filter(|it| it.of == entry.head.of);
             cut.for_each(|it| it.end = it.end.min(entry.head.end));
         }
         let start = matches!(entry.body, Body::LogStart).then_some(entry.head.base);
-        match frame.reached.last_mut() {
+        match notes.reached.last_mut() {
             Some(last) if last.of == entry.head.of => {
                 last.end = entry.head.end;
                 last.start = start.or(last.start);
             }
-            _ => frame.reached.push(Reached { of: entry.head.of, end: entry.head.end, start }),
+            _ => notes.reached.push(Reached { of: entry.head.of, end: entry.head.end, start }),
         }
         let head = &entry.head;
         let to = u64::from(head.position) + entry.body.log_bytes();
-        match frame.carries.last_mut() {
+        match notes.carries.last_mut() {
             Some(last) if (last.of, last.segment) == (head.of, head.segment) => {
                 last.to = last.to.max(to);
             }
-            _ => frame.carries.push(Carries { of: head.of, segment: head.segment, to }),
+            _ => notes.carries.push(Carries { of: head.of, segment: head.segment, to }),
         }
         self.0.counts.entries.add(1);
         drop(state);
@@ -400,7 +418,7 @@ impl Journal {
     pub fn push_held(&self, entry: &Entry<'_>) -> (Commit, Hold) {
         let commit = self.push(entry, None);
         let state = self.0.state.borrow();
-        let holds = &state.open.as_ref().expect("something was just pushed").holds;
+        let holds = &state.open.as_ref().expect("something was just pushed").notes.holds;
         holds.set(holds.get() + 1);
         (commit, Hold { holds: Rc::clone(holds), journal: self.clone() })
     }
@@ -409,7 +427,7 @@ impl Journal {
     /// statement about everything up to that commit stays true.
     pub fn close_frame(&self) -> Commit {
         let mut state = self.0.state.borrow_mut();
-        if let Some(open) = state.open.take_if(|it| !it.reached.is_empty()) {
+        if let Some(open) = state.open.take_if(|it| !it.notes.reached.is_empty()) {
             state.waiting.push_back(open);
         }
         drop(state);
@@ -421,7 +439,7 @@ impl Journal {
     pub fn latest(&self) -> Commit {
         let state = self.0.state.borrow();
         // A frame that was only made room in is no commit: nothing says that it will be written.
-        let open = u64::from(state.open.as_ref().is_some_and(|it| !it.reached.is_empty()));
+        let open = u64::from(state.open.as_ref().is_some_and(|it| !it.notes.reached.is_empty()));
         Commit(state.sequence + state.waiting.len() as u64 + open)
     }
 
@@ -667,13 +685,13 @@ impl Journal {
             let wrote = self.0.lane.write_all(&next.file, next.at, next.bytes, sync).await;
             match wrote {
                 Err(_) if self.0.config.broken == Some(Mutant::IgnoredFlushError) => {
-                    self.complete(next.sequence, next.reached);
+                    self.complete(next.sequence, next.notes);
                 }
                 Ok(()) => {
                     self.0.counts.commits.add(1);
                     self.0.counts.bytes.add(bytes as u64);
                     self.0.counts.latency.record(self.0.lane.now().since(begun));
-                    self.complete(next.sequence, next.reached);
+                    self.complete(next.sequence, next.notes);
                 }
                 Err(errno) => self.fence(errno),
             }
@@ -685,7 +703,7 @@ impl Journal {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
         let frame = state.waiting.front().or(state.open.as_ref())?;
-        if 0 < frame.holds.get() {
+        if 0 < frame.notes.holds.get() {
             // What comes meanwhile joins the next one, so that this one does not wait for more.
             if state.waiting.is_empty() {
                 state.waiting.extend(state.open.take());
@@ -727,7 +745,7 @@ impl Journal {
         self.0.counts.summed.add(frame.encoder.summed_bytes());
         let sealed = frame.encoder.seal(frame.buf.spare_mut(), &header);
         frame.buf.advance(sealed.bytes);
-        for it in &frame.carries {
+        for it in &frame.notes.carries {
             reach(&mut used.carries, (it.of, it.segment), it.to);
         }
         let next = Sealed {
@@ -735,41 +753,45 @@ impl Journal {
             at: state.position,
             bytes: frame.buf.freeze(),
             sequence: state.sequence,
-            reached: frame.reached,
+            notes: frame.notes,
         };
         state.previous = sealed.checksum;
         state.position += sealed.bytes as u64;
         Some(next)
     }
 
-    fn complete(&self, sequence: u64, reached: Vec<Reached>) {
+    fn complete(&self, sequence: u64, notes: Notes) {
         if self.0.failed.get().is_some() {
             return;
         }
         let told = self.0.on_durable.borrow().clone();
-        let mut state = self.0.state.borrow_mut();
-        state.completed.push((sequence, reached));
-        state.completed.sort_unstable_by_key(|it| it.0);
-        let mut prefix = Vec::new();
-        let mut durable = self.0.durable.get();
         let unordered = self.0.config.broken == Some(Mutant::DurabilityOutOfOrder);
-        while state.completed.first().is_some_and(|it| it.0 == durable + 1 || unordered) {
-            let (sequence, reached) = state.completed.remove(0);
-            prefix.push((Commit(sequence), reached));
-            durable = durable.max(sequence);
-        }
-        drop(state);
-        if durable == self.0.durable.get() {
-            return;
-        }
-        self.0.durable.set(durable);
-        if let Some(told) = told {
-            for (commit, reached) in &prefix {
-                told(*commit, reached);
+        let before = self.0.durable.get();
+        self.0.state.borrow_mut().completed.push((sequence, notes));
+        while let Some((sequence, mut notes)) = self.next_completed(unordered) {
+            self.0.durable.set(self.0.durable.get().max(sequence));
+            if let Some(told) = &told {
+                told(Commit(sequence), &notes.reached);
+            }
+            notes.reached.clear();
+            notes.carries.clear();
+            // What was held and never let go leaves its count behind.
+            if Rc::strong_count(&notes.holds) == 1 && notes.holds.get() == 0 {
+                self.0.state.borrow_mut().spare.push(notes);
             }
         }
-        self.0.moved.notify();
-        self.0.work.notify();
+        if before < self.0.durable.get() {
+            self.0.moved.notify();
+            self.0.work.notify();
+        }
+    }
+
+    /// The oldest completed frame, if nothing before it is missing.
+    fn next_completed(&self, unordered: bool) -> Option<(u64, Notes)> {
+        let completed = &mut self.0.state.borrow_mut().completed;
+        let first = (0..completed.len()).min_by_key(|it| completed[*it].0)?;
+        let is_next = completed[first].0 == self.0.durable.get() + 1;
+        (is_next || unordered).then(|| completed.swap_remove(first))
     }
 }
 
@@ -783,5 +805,5 @@ struct Sealed {
     at: u64,
     bytes: Slice,
     sequence: u64,
-    reached: Vec<Reached>,
+    notes: Notes,
 }

@@ -24,6 +24,7 @@ mod seal;
 pub mod segment;
 pub mod small;
 pub mod store;
+mod sums;
 pub mod tail;
 mod times;
 pub mod truncate;

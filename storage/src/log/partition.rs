@@ -238,7 +238,8 @@ impl Partition {
         self.segments.push(indexed_segment(self.of, self.end));
     }
 
-    /// Puts a batch, whose header has its offset and epoch already, at the end.
+    /// Puts a batch, whose header has its offset and epoch already, at the end. `crc` is the checksum
+    /// of all of its bytes.
     ///
     /// # Errors
     /// [`NoMemory`]; nothing is changed then.
@@ -246,6 +247,7 @@ impl Partition {
         &mut self,
         pool: &Pool,
         bytes: &[u8],
+        crc: u32,
         accepted: &Accepted,
         now_ms: i64,
     ) -> Result<Placed, NoMemory> {
@@ -260,7 +262,7 @@ impl Partition {
         let interval = self.rules.index_interval_bytes;
         let open = self.open_segment_mut();
         let position = u32::try_from(open.len()).expect("segments stay below 4 GiB");
-        open.append(pool, bytes, &facts, interval)?;
+        open.append(pool, bytes, crc, &facts, interval)?;
         self.version += 1;
         let open = self.open_segment_mut();
         let segment = open.base;

@@ -13,7 +13,6 @@ use super::segment::{BatchFacts, Segment, Signpost};
 use super::small;
 use super::store::{Shared, Store};
 use crate::batch::Batch;
-use crate::checksum;
 use crate::dirs::SegmentFile;
 use crate::frame::BLOCK_BYTES;
 use crate::index::{INTERVAL_BYTES, Index, IndexBuilder, IndexedBatch, TimeEntry};
@@ -71,7 +70,7 @@ impl Store {
             let of = partition.of;
             let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
             if segment.flushed < len {
-                segment.wrote(of, len, checksum::of(&last));
+                segment.wrote(of, len);
             }
         }
         if !self.write_index(shared, base).await? {

@@ -11,6 +11,7 @@ use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::ring::Fd;
 
 use super::journal::Hold;
+use super::sums::Sums;
 use super::tail::{NoMemory, Tail};
 use crate::checkpoint::ExtentSum;
 use crate::checksum;
@@ -85,6 +86,8 @@ pub struct Segment {
     /// Of the first batch; the segment's age counts from it. `None` where that batch came in an
     /// earlier run, or has no time, until somebody looks.
     pub first_timestamp: Option<i64>,
+    /// Of everything that is not durable in the file.
+    sums: Sums,
     marks: VecDeque<Mark>,
     /// Where the first batch that has a mark begins.
     marks_from: Mark,
@@ -115,6 +118,7 @@ impl Segment {
             max_timestamp: -1,
             max_timestamp_offset: Offset(-1),
             first_timestamp: None,
+            sums: Sums::at(0),
             marks: VecDeque::new(),
             marks_from: Mark { end: base, position: 0 },
             signposts: Vec::new(),
@@ -130,6 +134,7 @@ impl Segment {
         let tail = if finished { Tail::at(0) } else { Tail::at(flushed) };
         let len = if finished { len } else { flushed };
         Self {
+            sums: Sums::at(tail.end()),
             tail,
             marks_from: Mark { end: Offset(i64::MAX), position: u64::MAX },
             flushed,
@@ -159,7 +164,7 @@ impl Segment {
         self.len - self.flushed
     }
 
-    /// Adds a batch.
+    /// Adds a batch, whose bytes have the checksum `crc`.
     ///
     /// # Errors
     /// [`NoMemory`]; nothing is changed then.
@@ -167,11 +172,13 @@ impl Segment {
         &mut self,
         pool: &Pool,
         bytes: &[u8],
+        crc: u32,
         facts: &BatchFacts,
         index_interval_bytes: u64,
     ) -> Result<(), NoMemory> {
         assert!(!self.sealed, "a sealed segment takes nothing");
         self.tail.append(pool, bytes)?;
+        self.sums.push(bytes, Some(crc));
         let position = self.len;
         self.len += bytes.len() as u64;
         self.note(facts, position, bytes.len() as u64, index_interval_bytes);
@@ -241,6 +248,7 @@ impl Segment {
     /// [`NoMemory`] when the budget is smaller than what must be kept.
     pub fn restore(&mut self, pool: &Pool, bytes: &[u8]) -> Result<(), NoMemory> {
         self.tail.append(pool, bytes)?;
+        self.sums.push(bytes, None);
         self.len += bytes.len() as u64;
         Ok(())
     }
@@ -317,10 +325,23 @@ impl Segment {
         }
     }
 
-    /// The bytes from `flushed` up to `to` are durable in the file; `crc` is their checksum.
-    pub fn wrote(&mut self, of: TopicPartition, to: u64, crc: u32) {
+    /// The bytes from `flushed` up to `to` are durable in the file.
+    pub fn wrote(&mut self, of: TopicPartition, to: u64) {
         assert!(self.flushed < to && to <= self.len, "SEG-1: {} < {to}", self.flushed);
         assert!(self.flushed.is_multiple_of(BLOCK_BYTES as u64), "SEG-1: blocks are written once");
+        while self.flushed < to {
+            let end = to.min(self.flushed + EXTENT_BYTES_MAX as u64);
+            let crc = self.sums.of(self.flushed, end, &self.tail);
+            self.note_extent(of, end, crc);
+            self.sums.forget_below(end, &self.tail);
+            self.flushed = end;
+        }
+        self.named = true;
+        self.release();
+    }
+
+    /// Keeps the checksum of what is in the file up to `to` now.
+    fn note_extent(&mut self, of: TopicPartition, to: u64, crc: u32) {
         let bytes = (to - self.flushed) as usize;
         let grows = self.extents.last().filter(|it| it.bytes as usize + bytes <= EXTENT_BYTES_MAX);
         let (position, bytes, crc) = match (grows.copied(), self.last_extent_crc) {
@@ -335,9 +356,6 @@ impl Segment {
         let bytes = u32::try_from(bytes).expect("segments stay below 4 GiB");
         self.extents.push(ExtentSum { position, bytes, checksum });
         self.last_extent_crc = Some(crc);
-        self.flushed = to;
-        self.named = true;
-        self.release();
     }
 
     /// The blocks up to `to` are to be written now; `hold` is released once they are durable.
@@ -390,7 +408,8 @@ mod tests {
         for &(records, bytes) in batches {
             let end = base.advance(records);
             let facts = BatchFacts { base, end, max_timestamp: 5, max_timestamp_offset: base };
-            segment.append(&pool, &vec![1; bytes], &facts, 4096).expect("in budget");
+            let batch = vec![1; bytes];
+            segment.append(&pool, &batch, checksum::of(&batch), &facts, 4096).expect("in budget");
             base = end;
         }
         let found = segment.in_memory(Offset(from), Offset(limit), max, one);
@@ -421,7 +440,8 @@ mod tests {
         for base in 0..100 {
             let (base, end) = (Offset(base), Offset(base + 1));
             let facts = BatchFacts { base, end, max_timestamp: base.0, max_timestamp_offset: base };
-            segment.append(&pool, &[1; 1000], &facts, 4096).expect("in budget");
+            let crc = checksum::of(&[1; 1000]);
+            segment.append(&pool, &[1; 1000], crc, &facts, 4096).expect("in budget");
         }
         segment.flushed = 98_304;
         segment.forget_below(98_304);

@@ -318,7 +318,7 @@ impl Store {
         patched.assign(base, partition.leader_epoch);
         let known_crc = patched.view().whole_crc();
         let placed = partition
-            .append(self.0.lane.pool(), batch, &accepted, now_ms)
+            .append(self.0.lane.pool(), batch, known_crc, &accepted, now_ms)
             .map_err(|_| AppendError::Overloaded)?;
         self.claim(claim);
         if partition.open_segment().first_timestamp.is_none() {

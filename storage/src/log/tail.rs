@@ -11,8 +11,11 @@ use corelane_core::buf::{Buf, Pool, Slice};
 
 use crate::frame::BLOCK_BYTES;
 
-/// The largest chunk: what one partition takes from the pool at a time when it is busy.
+/// What one partition takes from the pool at a time when it is busy.
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
+
+/// The largest chunk, for a batch that fills it: what is written at once, and in one piece.
+const BATCH_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
 /// The pool has no memory for more. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Tail {
         while room < bytes.len() {
             let missing = (bytes.len() - room).next_multiple_of(BLOCK_BYTES);
             let twice = self.chunks.back().map_or(BLOCK_BYTES, |it| it.buf.capacity() * 2);
-            let size = twice.max(missing).min(CHUNK_BYTES_MAX);
+            let size = twice.min(CHUNK_BYTES_MAX).max(missing).min(BATCH_CHUNK_BYTES_MAX);
             let Some(buf) = pool.get(size) else {
                 self.chunks.truncate(chunks_before);
                 return Err(NoMemory);
@@ -107,13 +110,20 @@ impl Tail {
         }
     }
 
+    /// Shows the bytes of a range that is in memory, in their order.
+    pub fn each(&self, from: u64, to: u64, mut show: impl FnMut(&[u8])) {
+        assert!(self.start <= from && from <= to && to <= self.end, "{from}..{to} is not here");
+        let first = self.chunks.partition_point(|it| it.end() <= from);
+        for chunk in self.chunks.iter().skip(first).take_while(|it| it.position < to) {
+            let start = from.max(chunk.position) - chunk.position;
+            let end = to.min(chunk.end()) - chunk.position;
+            show(&chunk.buf.filled()[start as usize..end as usize]);
+        }
+    }
+
     /// Copies a range that is in memory to the end of `into`.
     pub fn copy(&self, from: u64, to: u64, into: &mut Vec<u8>) {
-        let mut parts = Vec::new();
-        self.slices(from, to, &mut parts);
-        for part in parts {
-            into.extend_from_slice(&part);
-        }
+        self.each(from, to, |bytes| into.extend_from_slice(bytes));
     }
 
     /// Forgets chunks that lie wholly below `position`. Slices of them stay valid.
@@ -186,7 +196,10 @@ mod tests {
         assert_eq!(read(&tail, 8192, at), bytes(8192, at));
         assert_eq!(read(&tail, 9000, 30_000), bytes(9000, 30_000));
         for chunk in &tail.chunks {
-            assert!(chunk.position.is_multiple_of(4096) && chunk.buf.capacity() <= CHUNK_BYTES_MAX);
+            assert!(
+                chunk.position.is_multiple_of(4096)
+                    && chunk.buf.capacity() <= BATCH_CHUNK_BYTES_MAX
+            );
         }
     }
 
