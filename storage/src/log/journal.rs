@@ -316,13 +316,9 @@ impl Journal {
             }
             state.waiting.iter().map(|it| it.encoder.sealed_bytes()).sum::<usize>()
         };
-        let has_room = queued < QUEUED_BYTES_MAX
-            && self
-                .has_room(2 * ENTRY_HEADER_BYTES + bytes, self.0.config.slots_max / SPARED_SHARE);
-        if !has_room {
-            self.0.hungry.notify();
-        }
-        has_room
+        // Nobody is told: whoever waits asks again and again, and files are given back without it.
+        let spared = self.0.config.slots_max / SPARED_SHARE;
+        queued < QUEUED_BYTES_MAX && self.has_room(2 * ENTRY_HEADER_BYTES + bytes, spared)
     }
 
     /// Whether so much may be added, `spared` slots aside: a share of the journal is left for what

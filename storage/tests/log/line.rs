@@ -74,6 +74,32 @@ fn what_is_too_much_for_now_waits_and_is_taken_in_the_order_it_came() {
 }
 
 #[test]
+fn a_slow_disk_is_waited_for_in_peace() {
+    const SLICE: Nanos = Nanos::millis(5);
+    const POLLS_MAX: u64 = 300;
+    let mut world = World::new(5, Faults::none());
+    let node = world.node(1);
+    world.slow_disk(node, 200);
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        store.create(partition(1, 0), "orders", rules(1 << 20)).expect("created");
+        let turns = fill(&store, 7, 0);
+        let mut slices = 0;
+        while 0 < store.appends_waiting() {
+            let before = lane.counts().polls;
+            lane.sleep(SLICE).await;
+            let polls = lane.counts().polls - before;
+            assert!(polls < POLLS_MAX, "{polls} polls of the lane's tasks in {SLICE:?}");
+            slices += 1;
+        }
+        assert!(5 < slices, "nobody waited: {slices}");
+        for turn in join_all(turns.into_iter().map(InTurn::done)).await {
+            turn.expect("there was room in the end");
+        }
+    });
+}
+
+#[test]
 fn whose_time_is_over_is_refused_with_what_the_same_client_sent_behind_it() {
     let mut world = World::new(2, Faults::none());
     let node = world.node(1);
