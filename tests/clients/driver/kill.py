@@ -8,6 +8,8 @@ The broker dies when every worker has made progress since the last time, so alwa
 - a committed offset, once seen, never goes back, and an answered commit is never lost;
 - every worker goes on, without help, after each restart.
 
+Producers compress: each client and case has a codec of its own, and all together have all.
+
 The first three are promises: a case that finds one broken has failed for good and is not tried again.
 """
 
@@ -19,7 +21,7 @@ from driver import install
 from driver.agent import ANSWER_SECONDS_MAX, Agent, ClientError, record
 from driver.cases import SHORT_SESSION_MS, Try, short, values
 from driver.clients import CLIENTS
-from driver.wire import Wire
+from driver.wire import CODECS, READABLE, Wire
 
 KILLS = 3
 ROUNDS_BETWEEN_KILLS = 5
@@ -80,6 +82,7 @@ class Producing(Worker):
     """Sends values that are never sent twice by us; what the client does inside is its own business."""
 
     idempotent = False
+    codec = "none"
 
     def begin(self):
         self.sent, self.acknowledged = [], {}
@@ -87,7 +90,7 @@ class Producing(Worker):
     def round(self):
         batch = [f"{len(self.sent) + it:06}".encode() for it in range(RECORDS_PER_ROUND)]
         self.sent += batch
-        ask = {"topic": self.topic, "codec": "none", "acks": -1, "idempotent": self.idempotent}
+        ask = {"topic": self.topic, "codec": self.codec, "acks": -1, "idempotent": self.idempotent}
         try:
             results = self.agent.ask("produce", records=[record(it) for it in batch], **ask)["results"]
         except ClientError as said:
@@ -100,7 +103,16 @@ class Producing(Worker):
         self.rounds += not any(isinstance(it, str) for it in results)
 
     def stored(self):
-        return {offset: value for it in self.wire.batches(self.topic) for offset, _, value in it.records()}
+        batches = self.wire.batches(self.topic)
+        codecs = {it.codec for it in batches}
+        # A client may leave a batch as it is when compressing gains nothing.
+        assert self.codec in codecs, f"sent as {self.codec}, stored as {codecs}"
+        if codecs <= READABLE:
+            return {offset: value for it in batches for offset, _, value in it.records()}
+        self.t.open(0, offset=0)
+        found = self.t.read(sum(it.count for it in batches))
+        self.agent.ask("close")
+        return dict(zip([it["offset"] for it in found], values(found), strict=True))
 
     def verify(self):
         stored = self.stored()
@@ -111,7 +123,7 @@ class Producing(Worker):
         promise(not moved, f"{len(moved)} records are not at the offset that was answered: {short(moved)}")
         strange = set(stored.values()) - set(self.sent)
         promise(not strange, f"{len(strange)} stored values were never sent: {short(strange)}")
-        self.account = f"{len(self.acknowledged)} acknowledged, {len(self.refused)} refused, {sum(times.values())} stored"
+        self.account = f"{self.codec}: {len(self.acknowledged)} acknowledged, {len(self.refused)} refused, {sum(times.values())} stored"
         return stored
 
 
@@ -185,6 +197,12 @@ def progress(workers, rounds):
         time.sleep(0.05)
 
 
+def codec_of(name, case, lacks):
+    """Each client and case has its codec, so that all of them together have all."""
+    can = [it for it in CODECS.values() if f"codec-{it}" not in lacks.get(name, {})]
+    return can[(list(CLIENTS).index(name) + 2 * CASES.index(case)) % len(can)]
+
+
 def run(broker, names, cases, lacks, mark, tally):
     workers = []
     for name in names:
@@ -194,6 +212,7 @@ def run(broker, names, cases, lacks, mark, tally):
                 tally.line(name, case, "lacks", why=lacks[name][case])
             else:
                 workers.append(kind(name, case, broker.address, mark))
+                workers[-1].codec = codec_of(name, case, lacks)
     for it in workers:
         it.thread.start()
     for number in range(KILLS):

@@ -23,6 +23,8 @@ NONE, UNKNOWN_TOPIC, NOT_LEADER, TOPIC_EXISTS = 0, 3, 6, 36
 PASSING = {UNKNOWN_TOPIC, 5, NOT_LEADER, 7, 9, 14, 15, 16, 56, 74, 75, 76, 100}
 
 CODECS = {0: "none", 1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
+# What can be unfolded without a library.
+READABLE = {"none", "gzip"}
 
 
 class Refused(Exception):
