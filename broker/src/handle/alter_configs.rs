@@ -16,7 +16,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let altered = alter(&call.node, &wanted, only_validate).await;
+    let altered = call.committed(alter(&call.node, &wanted, only_validate)).await;
     let responses = wanted.iter().zip(&altered).map(|(it, altered)| {
         let told = altered.as_ref().err();
         AlterConfigsResourceResponse {

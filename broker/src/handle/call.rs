@@ -7,7 +7,7 @@ use std::rc::Rc;
 use corelane_core::buf::{Buf, Piece, Slice};
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
-use corelane_net::api::ApiKey;
+use corelane_net::api::{Api, ApiKey};
 use corelane_net::conn::{Peer, Reply, Service, Serving};
 use corelane_net::frame::{self, Incoming};
 use corelane_net::wire::{Message, Writer};
@@ -92,6 +92,14 @@ impl Call {
     /// Notes that the request has come to one of its stages.
     pub(super) fn reached(&self, stage: impl FnOnce(&Stages) -> &Latency) {
         stage(&self.stages).record(self.node.lane().now().since(self.begun));
+    }
+
+    /// Waits for a change to be as durable as it has to be.
+    pub(super) async fn committed<T>(&self, change: impl Future<Output = T>) -> T {
+        self.reached(|it| &it.queued);
+        let done = change.await;
+        self.reached(|it| &it.committed);
+        done
     }
 
     /// Writes an answer whose every byte is in it.
@@ -226,6 +234,14 @@ fn answer_bytes_max(frame: &[u8], fetch_bytes_max: usize) -> usize {
 }
 
 impl Service for Handlers {
+    fn received(&self, frame: &Buf, took: Nanos) {
+        let code = frame.filled().get(SIZE_BYTES..).and_then(|it| it.first_chunk());
+        let key = code.and_then(|it| ApiKey::from_code(i16::from_be_bytes(*it)));
+        if let Some(key) = key.filter(|it| Api::of(*it).accepted().is_some()) {
+            self.stages.of(key).received.record(took);
+        }
+    }
+
     fn answer_bytes_max(&self, frame: &Buf) -> usize {
         answer_bytes_max(frame.filled(), self.fetch_bytes_max)
     }

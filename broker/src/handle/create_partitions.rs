@@ -28,7 +28,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         }
         Decided { events, say }
     });
-    match in_time(&call.node, timeout_ms, decided).await {
+    match call.committed(in_time(&call.node, timeout_ms, decided)).await {
         Ok(grown) => answer(&call, &names, &grown),
         Err(undecided) => {
             let all = names.iter().map(|_| Err(tell(&undecided))).collect::<Vec<_>>();

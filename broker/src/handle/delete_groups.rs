@@ -15,7 +15,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         Err(reply) => return reply,
     };
     let delete = |group: &String| Request::Delete(DeleteGroup { group: group.clone() });
-    let answers = call.node.ask_groups(names.iter().map(delete).collect()).await;
+    let answers = call.committed(call.node.ask_groups(names.iter().map(delete).collect())).await;
     let results = names.iter().zip(answers).map(|(group_id, answer)| {
         let Answer::Delete(deleted) = answer else { panic!("a deletion is answered as one") };
         let error_code = group_code(deleted.error).code();

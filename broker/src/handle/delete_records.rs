@@ -61,7 +61,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let deleted = delete(&call.node, &wanted, timeout_ms).await;
+    let deleted = call.committed(delete(&call.node, &wanted, timeout_ms)).await;
     let mut deleted = deleted.into_iter();
     let topics = wanted.0.iter().map(|(name, parts)| DeleteRecordsTopicResult {
         name,

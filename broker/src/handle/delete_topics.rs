@@ -46,7 +46,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         }
         Decided { events, say }
     });
-    match in_time(&call.node, timeout_ms, decided).await {
+    match call.committed(in_time(&call.node, timeout_ms, decided)).await {
         Ok(gone) => answer(&call, &wanted, &gone),
         Err(undecided) => {
             let all = wanted.iter().map(|_| Err(tell(&undecided))).collect::<Vec<_>>();

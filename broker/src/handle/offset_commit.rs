@@ -37,7 +37,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         Err(reply) => return reply,
     };
     if !request.topics.is_empty() {
-        let answer = call.node.ask_group(Request::OffsetCommit(request)).await;
+        let answer = call.committed(call.node.ask_group(Request::OffsetCommit(request))).await;
         let Answer::OffsetCommit(committed) = answer else { panic!("a commit is answered as one") };
         let mut results = BTreeMap::new();
         for topic in &committed.topics {

@@ -20,7 +20,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let answer = call.node.ask_group(Request::OffsetDelete(request)).await;
+    let answer = call.committed(call.node.ask_group(Request::OffsetDelete(request))).await;
     let Answer::OffsetDelete(deleted) = answer else {
         panic!("a deletion of offsets is answered as one")
     };

@@ -188,7 +188,7 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
         away_at.push(places);
         asks.push(node.ask(home, Ask::Produce { parts, wait, sent }));
     }
-    call.reached(|it| &it.appended);
+    call.reached(|it| &it.queued);
     let (answers, settled) = both(join_all(asks), node.settle(pending, wait)).await;
     call.reached(|it| &it.committed);
     for (at, produced) in pending_at.into_iter().zip(settled) {

@@ -1,8 +1,9 @@
 //! How long requests spend where, for each API: what is slow is visible.
 //!
-//! All times are counted from the moment the frame was whole. `decoded`: the request was read.
-//! `appended`: its records took effect on this lane. `committed`: they were as durable as asked for.
-//! `answered`: the answer was ready to be sent.
+//! `received` is the time from a frame's first byte to its last. All other times are counted from when
+//! the whole frame was taken up. `decoded`: the request was read. `queued`: what it changes has its place
+//! in line for a commit, here or on its way to the lane that commits it. `committed`: that is as durable
+//! as asked for. `answered`: the answer was ready to be sent.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,8 +14,9 @@ use corelane_net::api::ApiKey;
 
 /// The stages of one API on one lane.
 pub(crate) struct Stages {
+    pub received: Latency,
     pub decoded: Latency,
-    pub appended: Latency,
+    pub queued: Latency,
     pub committed: Latency,
     pub answered: Latency,
 }
@@ -36,8 +38,9 @@ impl AllStages {
         let made = by_key.entry(key.code()).or_insert_with(|| {
             let stage = |it: &str| self.metrics.latency(&format!("request.{key:?}.{it}"));
             Rc::new(Stages {
+                received: stage("received"),
                 decoded: stage("decoded"),
-                appended: stage("appended"),
+                queued: stage("queued"),
                 committed: stage("committed"),
                 answered: stage("answered"),
             })

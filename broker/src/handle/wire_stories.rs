@@ -215,6 +215,36 @@ fn bytes_behind_a_request_are_ignored_and_counted() {
 }
 
 #[test]
+fn what_a_request_waited_for_can_be_asked() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        assert_eq!(told_of(c, 12, &named("t")).await, 1);
+        let batch = one_batch();
+        let request = produce(-1, "t", &batch);
+        let frame = c.ask(11, &request).await;
+        let topic = answer(11, &frame, &request).responses.first().expect("one topic");
+        assert_eq!(topic.partition_responses.first().expect("one partition").error_code, 0);
+        c.ask_for_numbers();
+        // Lanes are woken by questions of each other; making topics asks one.
+        let missing = |lines: &[String]| {
+            let stages = ["received", "decoded", "queued", "committed", "answered"];
+            let told = |stage: &str| {
+                let what = format!("request.Produce.{stage} 1 times, p50 ");
+                lines.iter().any(|it| it.contains(&what))
+            };
+            stages.into_iter().find(|it| !told(it))
+        };
+        for at in 0.. {
+            assert_eq!(told_of(c, 12, &named(&format!("made-{at}"))).await, 1);
+            match missing(&c.printed()) {
+                None => break,
+                Some(stage) => assert!(at < 50, "nobody says {stage}: {:?}", c.printed()),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_request_that_lists_too_much_ends_its_connection_and_no_other() {
     story(2, |mut client| async move {
         let c = &mut client;

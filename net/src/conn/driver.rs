@@ -483,7 +483,9 @@ impl<S: Service> Connection<S> {
             if self.waiting.is_none() {
                 match self.inbox.next(self.lane.pool(), self.limits.frame_bytes_max) {
                     Ok(Some(frame)) => {
-                        self.frame_began = self.lane.now();
+                        let now = self.lane.now();
+                        self.service.received(&frame, now.since(self.frame_began));
+                        self.frame_began = now;
                         self.frame_bytes += frame.capacity();
                         let answer_bytes = self.service.answer_bytes_max(&frame);
                         self.waiting = Some((frame, answer_bytes));

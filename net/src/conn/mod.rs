@@ -128,4 +128,7 @@ pub trait Service: 'static {
     /// How many bytes the answer to this frame may have, as far as that can be told beforehand.
     /// Requests wait for each other by it (CONN-4).
     fn answer_bytes_max(&self, frame: &Buf) -> usize;
+
+    /// A frame is whole, so long after its first byte.
+    fn received(&self, _frame: &Buf, _took: Nanos) {}
 }
