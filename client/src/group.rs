@@ -27,15 +27,16 @@ use corelane_net::messages::sync_group::{
     SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse,
 };
 
-use crate::assign::{self, Owned};
+use crate::assign::{self, Owned, Wish};
 use crate::client::{Client, Use};
 use crate::conn::Connection;
 use crate::error::{ClientError, check};
 
 /// What consumers call the kind of their groups.
 const CONSUMER: &str = "consumer";
-/// The way in which the leader shares partitions out.
+/// The ways in which the leader shares partitions out.
 const RANGE: &str = "range";
+const COOPERATIVE: &str = "cooperative-sticky";
 
 /// From this version on several members leave with one request, and a refusal is said for each.
 const LEAVE_BATCHED_FROM: i16 = 3;
@@ -50,6 +51,9 @@ pub struct GroupOptions {
     pub session_timeout: Nanos,
     /// How long the others wait for this member when the group gathers anew.
     pub rebalance_timeout: Nanos,
+    /// Members keep what they have while the group gathers anew, and give up only what another one is
+    /// to have. All members of a group must want the same.
+    pub cooperative: bool,
 }
 
 impl GroupOptions {
@@ -61,6 +65,7 @@ impl GroupOptions {
             instance: None,
             session_timeout: Nanos::secs(45),
             rebalance_timeout: Nanos::secs(300),
+            cooperative: false,
         }
     }
 }
@@ -71,6 +76,10 @@ pub struct Share {
     pub generation: i32,
     pub member: String,
     pub partitions: Owned,
+    /// What this member had and has no more. It must join again, so that others get it.
+    pub given_up: Owned,
+    /// In which this member was told what it had before.
+    pub before: i32,
 }
 
 /// A handle to one member.
@@ -84,6 +93,8 @@ pub(crate) struct Inner {
     /// Empty until the coordinator gave one.
     id: RefCell<String>,
     generation: Cell<i32>,
+    /// What this member was told that it owns, and in which generation.
+    owned: RefCell<(Owned, i32)>,
 }
 
 /// What the leader learns from its join.
@@ -91,7 +102,7 @@ struct Joined {
     generation: i32,
     leads: bool,
     /// Of everybody, for the leader: who wants which topics.
-    wishes: Vec<(String, Vec<String>)>,
+    wishes: Vec<(String, Wish)>,
 }
 
 impl Member {
@@ -104,6 +115,7 @@ impl Member {
             coordinator: Cell::new(None),
             id: RefCell::default(),
             generation: Cell::new(-1),
+            owned: RefCell::new((Owned::new(), -1)),
         }))
     }
 
@@ -122,6 +134,13 @@ impl Member {
     pub fn forget(&self) {
         self.0.id.borrow_mut().clear();
         self.0.generation.set(-1);
+        self.0.owned.replace((Owned::new(), -1));
+    }
+
+    /// What this member owns, as far as it knows: nothing once it is nobody.
+    #[must_use]
+    pub fn owned(&self) -> Owned {
+        self.0.owned.borrow().0.clone()
     }
 
     /// Joins, or joins again, and gives what this member owns from now on. A group that gathers
@@ -136,16 +155,30 @@ impl Member {
             Err(error) => Err(error),
         };
         let partitions = self.learn(shared)?;
-        Ok(Share { generation: joined.generation, member: self.id(), partitions })
+        let now = (partitions.clone(), joined.generation);
+        let (had, before) = self.0.owned.replace(now);
+        let given_up =
+            if self.0.options.cooperative { lost(had, &partitions) } else { Owned::new() };
+        let (generation, member) = (joined.generation, self.id());
+        Ok(Share { generation, member, partitions, given_up, before })
+    }
+
+    fn protocol(&self) -> &'static str {
+        if self.0.options.cooperative { COOPERATIVE } else { RANGE }
     }
 
     async fn try_join(&self) -> Result<Joined, ClientError> {
         let options = &self.0.options;
         let topics: Vec<&str> = options.topics.iter().map(String::as_str).collect();
-        let wish = assign::wish(&topics)?;
         loop {
             let connection = self.connect().await?;
             let id = self.id();
+            let wish = if options.cooperative {
+                let owned = self.0.owned.borrow();
+                assign::wish_and_owned(&topics, &owned.0, owned.1)?
+            } else {
+                assign::wish(&topics)?
+            };
             let millis = |it: Nanos| i32::try_from(it.as_millis()).unwrap_or(i32::MAX);
             let request = JoinGroupRequest {
                 group_id: &options.group,
@@ -154,7 +187,8 @@ impl Member {
                 member_id: &id,
                 group_instance_id: options.instance.as_deref(),
                 protocol_type: CONSUMER,
-                protocols: [JoinGroupRequestProtocol { name: RANGE, metadata: &wish }].into(),
+                protocols: [JoinGroupRequestProtocol { name: self.protocol(), metadata: &wish }]
+                    .into(),
                 reason: None,
             };
             let answer = connection.start(&request, options.rebalance_timeout).await?;
@@ -183,13 +217,17 @@ impl Member {
             return Ok(Vec::new());
         }
         let mut counts = BTreeMap::new();
-        for topic in joined.wishes.iter().flat_map(|it| &it.1) {
+        for topic in joined.wishes.iter().flat_map(|it| &it.1.topics) {
             if !counts.contains_key(topic) {
                 let leaders = self.0.client.topic(topic).await?.leaders;
                 counts.insert(topic.clone(), leaders.last_key_value().map_or(0, |it| it.0 + 1));
             }
         }
-        let shares = assign::range(&joined.wishes, &counts);
+        let shares = if self.0.options.cooperative {
+            assign::cooperative(&joined.wishes, &counts)
+        } else {
+            assign::range(&joined.wishes, &counts)
+        };
         shares.into_iter().map(|(id, owned)| Ok((id, assign::share(&owned)?))).collect()
     }
 
@@ -210,7 +248,7 @@ impl Member {
             member_id: &id,
             group_instance_id: options.instance.as_deref(),
             protocol_type: Some(CONSUMER),
-            protocol_name: Some(RANGE),
+            protocol_name: Some(self.protocol()),
             assignments: assignments.collect(),
         };
         let connection = self.connect().await?;
@@ -303,6 +341,16 @@ impl Member {
         }
         outcome
     }
+}
+
+/// What of `had` is not in `now`.
+fn lost(mut had: Owned, now: &Owned) -> Owned {
+    for (topic, partitions) in &mut had {
+        let kept = now.get(topic);
+        partitions.retain(|it| !kept.is_some_and(|kept| kept.contains(it)));
+    }
+    had.retain(|_, it| !it.is_empty());
+    had
 }
 
 impl Client {
