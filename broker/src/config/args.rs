@@ -121,6 +121,9 @@ corelane tune looks at this host, says what it found and what would be better fo
 asks the data disk for N seconds (default: 10, 0 for not at all) how long a flush takes. With
 --apply it changes what it can, until the next start of the machine.
 
+Signals: SIGTERM and SIGINT end the broker in good order, a second one at once. SIGUSR1 makes each
+lane say how it is doing: counters, and how long each kind of request took to each of its stages.
+
 Exit codes: 0 stopped cleanly, 1 failed, 2 usage or configuration, 3 this host cannot run it,
 4 an address is in use, 5 the data directory is locked, newer or damaged, 6 the data directory
 was fenced after a failed write.
