@@ -74,7 +74,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// The frame of the answer, without its size.
-    async fn ask<'a, R: WireRequest<'a>>(&self, version: i16, request: &R) -> Vec<u8> {
+    pub(crate) async fn ask<'a, R: WireRequest<'a>>(&self, version: i16, request: &R) -> Vec<u8> {
         let mut out = Vec::new();
         encode_request(version, 7, Some("me"), request, &mut Writer::copying(&mut out))
             .expect("a request of this version");

@@ -26,12 +26,15 @@ impl fmt::Display for NoAuthorizer {
 
 pub(super) async fn describe(call: Call) -> Reply {
     let told = tell(&NoAuthorizer);
-    match call.decode::<DescribeAclsRequest<'_>>() {
-        Ok(_) => call.answer(&DescribeAclsResponse {
-            error_code: told.code().code(),
-            error_message: Some(&told.message),
-            ..Default::default()
-        }),
+    match call.decode::<DescribeAclsRequest<'_>>().await {
+        Ok(_) => {
+            call.answer(&DescribeAclsResponse {
+                error_code: told.code().code(),
+                error_message: Some(&told.message),
+                ..Default::default()
+            })
+            .await
+        }
         Err(reply) => reply,
     }
 }
@@ -40,11 +43,14 @@ pub(super) async fn create(call: Call) -> Reply {
     let told = tell(&NoAuthorizer);
     let result =
         AclCreationResult { error_code: told.code().code(), error_message: Some(&told.message) };
-    match call.decode::<CreateAclsRequest<'_>>() {
-        Ok(request) => call.answer(&CreateAclsResponse {
-            results: vec![result; request.creations.len()].into(),
-            ..Default::default()
-        }),
+    match call.decode::<CreateAclsRequest<'_>>().await {
+        Ok(request) => {
+            call.answer(&CreateAclsResponse {
+                results: vec![result; request.creations.len()].into(),
+                ..Default::default()
+            })
+            .await
+        }
         Err(reply) => reply,
     }
 }
@@ -56,11 +62,14 @@ pub(super) async fn delete(call: Call) -> Reply {
         error_message: Some(&told.message),
         ..Default::default()
     };
-    match call.decode::<DeleteAclsRequest<'_>>() {
-        Ok(request) => call.answer(&DeleteAclsResponse {
-            filter_results: vec![result; request.filters.len()].into(),
-            ..Default::default()
-        }),
+    match call.decode::<DeleteAclsRequest<'_>>().await {
+        Ok(request) => {
+            call.answer(&DeleteAclsResponse {
+                filter_results: vec![result; request.filters.len()].into(),
+                ..Default::default()
+            })
+            .await
+        }
         Err(reply) => reply,
     }
 }

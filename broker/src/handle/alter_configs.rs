@@ -12,7 +12,7 @@ use crate::edge::Code;
 use crate::topics::configs::Wish;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wanted, only_validate) = match read(&call) {
+    let (wanted, only_validate) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -27,10 +27,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         }
     });
     call.answer(&AlterConfigsResponse { responses: responses.collect(), ..Default::default() })
+        .await
 }
 
-fn read(call: &Call) -> Result<(Vec<Wanted>, bool), Reply> {
-    let request = call.decode::<AlterConfigsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(Vec<Wanted>, bool), Reply> {
+    let request = call.decode::<AlterConfigsRequest<'_>>().await?;
     let wanted = request.resources.iter().map(|it| {
         let values = it.configs.iter();
         let values = values.map(|it| (it.name.to_owned(), it.value.map(str::to_owned)));

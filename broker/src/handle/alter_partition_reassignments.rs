@@ -45,7 +45,7 @@ impl fmt::Display for AssignError {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wanted, factor_may_change) = match read(&call) {
+    let (wanted, factor_may_change) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -68,10 +68,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         responses: responses.collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<(ByTopic<Wanted>, bool), Reply> {
-    let request = call.decode::<AlterPartitionReassignmentsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(ByTopic<Wanted>, bool), Reply> {
+    let request = call.decode::<AlterPartitionReassignmentsRequest<'_>>().await?;
     let topics = request.topics.iter().map(|it| {
         let partitions = it.partitions.iter().map(|it| Wanted {
             index: it.partition_index,

@@ -16,7 +16,7 @@ const METADATA_VERSION: i16 = 30;
 const METADATA_VERSION_MIN: i16 = 7;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match call.decode::<ApiVersionsRequest<'_>>() {
+    let request = match call.decode::<ApiVersionsRequest<'_>>().await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -26,7 +26,7 @@ pub(super) async fn handle(call: Call) -> Reply {
     {
         answer.error_code = ErrorCode::InvalidRequest.code();
         answer.api_keys = corelane_net::wire::Array::empty();
-        return call.answer(&answer);
+        return call.answer(&answer).await;
     }
     let supported = [SupportedFeatureKey {
         name: "metadata.version",
@@ -41,7 +41,7 @@ pub(super) async fn handle(call: Call) -> Reply {
     answer.supported_features = (&supported).into();
     answer.finalized_features = (&finalized).into();
     answer.finalized_features_epoch = 0;
-    call.answer(&answer)
+    call.answer(&answer).await
 }
 
 /// The characters of a client's name and version: letters, digits, `-` and `.`, neither at an end.

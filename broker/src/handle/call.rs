@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use corelane_core::buf::{Buf, Piece, Slice};
+use corelane_core::limits::SLICE_BYTES;
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
 use corelane_net::api::{Api, ApiKey};
 use corelane_net::conn::{Peer, Reply, Service, Serving};
 use corelane_net::frame::{self, Incoming};
-use corelane_net::wire::{Message, Writer};
+use corelane_net::wire::{Checked, DecodeError, EncodeError, Message, Splice, Writer, Written};
 
 use super::stages::{AllStages, Stages};
 use super::{
@@ -28,6 +29,9 @@ use crate::node::Node;
 /// Bytes of a frame before its header.
 const SIZE_BYTES: usize = 4;
 
+/// What is shorter is read at once, and needs no memory of how far that went.
+const READ_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+
 /// Memory a lane keeps to write answers in.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
@@ -42,6 +46,8 @@ pub struct Call {
     /// Absent once its handler took it.
     frame: Option<Buf>,
     body_at: usize,
+    /// How far the body was checked.
+    checked: Checked,
     /// Where answers are written before they have a buffer of their size.
     scratch: Rc<Cell<Vec<u8>>>,
     /// What all lists of the request may have together.
@@ -69,12 +75,22 @@ impl Call {
         frame.split(ranges).expect("the frame is this request's alone")
     }
 
-    /// Reads the request.
+    /// Reads the request, and gives way in between when it is long.
     ///
     /// # Errors
     /// The reply that ends a connection on which nonsense came.
-    pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, Reply> {
-        match M::decode_within(self.body(), self.version, self.elements_max) {
+    pub async fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, Reply> {
+        let (body, version) = (self.body(), self.version);
+        let decoded = loop {
+            if body.len() <= READ_AT_ONCE_BYTES_MAX {
+                break M::decode_within(body, version, self.elements_max);
+            }
+            match M::decode_piece(body, version, self.elements_max, &self.checked) {
+                Err(DecodeError::Unfinished) => self.node.lane().spend(SLICE_BYTES).await,
+                done => break done,
+            }
+        };
+        match decoded {
             Ok((request, read)) => {
                 self.reached(|it| &it.decoded);
                 if read < self.body().len() {
@@ -103,11 +119,9 @@ impl Call {
     }
 
     /// Writes an answer whose every byte is in it.
-    pub fn answer<'a, M: Message<'a>>(&self, response: &M) -> Reply {
+    pub async fn answer<'a, M: Message<'a>>(&self, response: &M) -> Reply {
         let mut out = self.scratch.take();
-        let writer = &mut Writer::copying(&mut out);
-        let wrote =
-            frame::encode_response(self.key, self.version, self.correlation_id, response, writer);
+        let wrote = self.write(response, &mut out, None).await;
         let owned = wrote.map(|()| self.own(&out));
         self.put_back(out);
         match owned {
@@ -117,12 +131,13 @@ impl Call {
     }
 
     /// Writes an answer whose records lie elsewhere: `records` in the order of their places.
-    pub fn answer_with<'a, M: Message<'a>>(&self, response: &M, records: Vec<Vec<Slice>>) -> Reply {
+    pub async fn answer_with<'a, M: Message<'a>>(
+        &self,
+        response: &M,
+        records: Vec<Vec<Slice>>,
+    ) -> Reply {
         let (mut out, mut splices) = (self.scratch.take(), Vec::new());
-        let writer = &mut Writer::splicing(&mut out, &mut splices);
-        let wrote =
-            frame::encode_response(self.key, self.version, self.correlation_id, response, writer);
-        if let Err(error) = wrote {
+        if let Err(error) = self.write(response, &mut out, Some(&mut splices)).await {
             return self.cannot_say(&error);
         }
         let head = self.own(&out);
@@ -139,6 +154,34 @@ impl Call {
         }
         parts.push(head.slice(sent..));
         Reply::Answer(parts)
+    }
+
+    /// Writes an answer, and gives way in between when it is long.
+    async fn write<'a, M: Message<'a>>(
+        &self,
+        response: &M,
+        out: &mut Vec<u8>,
+        mut splices: Option<&mut Vec<Splice>>,
+    ) -> Result<(), EncodeError> {
+        let mut written = Written::default();
+        loop {
+            let writer = match &mut splices {
+                Some(splices) => Writer::splicing(out, splices),
+                None => Writer::copying(out),
+            };
+            let writer = &mut writer.in_pieces(&mut written);
+            let wrote = frame::encode_response(
+                self.key,
+                self.version,
+                self.correlation_id,
+                response,
+                writer,
+            );
+            match wrote {
+                Err(EncodeError::Unfinished) => self.node.lane().spend(SLICE_BYTES).await,
+                done => return done,
+            }
+        }
     }
 
     /// The reply when an answer does not exist in this version: a broken inside, told and closed.
@@ -198,6 +241,7 @@ impl Handlers {
                     client: head.client_id.map(str::to_owned),
                     correlation_id: head.correlation_id,
                     body_at,
+                    checked: Checked::default(),
                     scratch: Rc::clone(&self.scratch),
                     elements_max: self.elements_max,
                     begun: self.node.lane().now(),

@@ -15,7 +15,7 @@ use crate::node::Decided;
 use crate::topics::grow::{self, Growth};
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wishes, timeout_ms, only_validate) = match read(&call) {
+    let (wishes, timeout_ms, only_validate) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -29,17 +29,17 @@ pub(super) async fn handle(call: Call) -> Reply {
         Decided { events, say }
     });
     match call.committed(in_time(&call.node, timeout_ms, decided)).await {
-        Ok(grown) => answer(&call, &names, &grown),
+        Ok(grown) => answer(&call, &names, &grown).await,
         Err(undecided) => {
             let all = names.iter().map(|_| Err(tell(&undecided))).collect::<Vec<_>>();
-            answer(&call, &names, &all)
+            answer(&call, &names, &all).await
         }
     }
 }
 
-fn read(call: &Call) -> Result<(Vec<Growth>, i32, bool), Reply> {
-    let request = call.decode::<CreatePartitionsRequest<'_>>()?;
-    let wishes = request.topics.iter().map(|it| wish(&it)).collect();
+async fn read(call: &Call) -> Result<(Vec<Growth>, i32, bool), Reply> {
+    let request = call.decode::<CreatePartitionsRequest<'_>>().await?;
+    let wishes = call.node.gather(request.topics.iter().map(|it| wish(&it))).await;
     Ok((wishes, request.timeout_ms, request.validate_only))
 }
 
@@ -54,7 +54,7 @@ fn wish(topic: &CreatePartitionsTopic<'_>) -> Growth {
     }
 }
 
-fn answer(call: &Call, names: &[String], grown: &[Result<(), Told>]) -> Reply {
+async fn answer(call: &Call, names: &[String], grown: &[Result<(), Told>]) -> Reply {
     let results = names.iter().zip(grown).map(|(name, grown)| match grown {
         Ok(()) => CreatePartitionsTopicResult {
             name,
@@ -68,4 +68,5 @@ fn answer(call: &Call, names: &[String], grown: &[Result<(), Told>]) -> Reply {
         },
     });
     call.answer(&CreatePartitionsResponse { results: results.collect(), ..Default::default() })
+        .await
 }

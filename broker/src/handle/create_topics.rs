@@ -25,7 +25,7 @@ struct Made {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wishes, timeout_ms, only_validate) = match read(&call) {
+    let (wishes, timeout_ms, only_validate) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -39,17 +39,17 @@ pub(super) async fn handle(call: Call) -> Reply {
         Decided { events, say }
     });
     match call.committed(in_time(&call.node, timeout_ms, decided)).await {
-        Ok(made) => answer(&call, &names, &made),
+        Ok(made) => answer(&call, &names, &made).await,
         Err(undecided) => {
             let all = names.iter().map(|_| Err(tell(&undecided))).collect::<Vec<_>>();
-            answer(&call, &names, &all)
+            answer(&call, &names, &all).await
         }
     }
 }
 
-fn read(call: &Call) -> Result<(Vec<NewTopic>, i32, bool), Reply> {
-    let request = call.decode::<CreateTopicsRequest<'_>>()?;
-    let wishes = request.topics.iter().map(|it| wish(&it)).collect();
+async fn read(call: &Call) -> Result<(Vec<NewTopic>, i32, bool), Reply> {
+    let request = call.decode::<CreateTopicsRequest<'_>>().await?;
+    let wishes = call.node.gather(request.topics.iter().map(|it| wish(&it))).await;
     Ok((wishes, request.timeout_ms, request.validate_only))
 }
 
@@ -79,7 +79,7 @@ fn made(event: &Event, rules: &Rules<'_>, only_validated: bool) -> Made {
     }
 }
 
-fn answer(call: &Call, names: &[String], made: &[Result<Made, Told>]) -> Reply {
+async fn answer(call: &Call, names: &[String], made: &[Result<Made, Told>]) -> Reply {
     let results = names.iter().zip(made).map(|(name, made)| match made {
         Ok(made) => CreatableTopicResult {
             name,
@@ -98,7 +98,7 @@ fn answer(call: &Call, names: &[String], made: &[Result<Made, Told>]) -> Reply {
             ..Default::default()
         },
     });
-    call.answer(&CreateTopicsResponse { topics: results.collect(), ..Default::default() })
+    call.answer(&CreateTopicsResponse { topics: results.collect(), ..Default::default() }).await
 }
 
 fn config(it: &Described) -> CreatableTopicConfigs<'_> {

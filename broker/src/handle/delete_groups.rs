@@ -10,7 +10,7 @@ use super::Call;
 use crate::edge::group_code;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let names: Vec<String> = match call.decode::<DeleteGroupsRequest<'_>>() {
+    let names: Vec<String> = match call.decode::<DeleteGroupsRequest<'_>>().await {
         Ok(it) => it.groups_names.iter().map(str::to_owned).collect(),
         Err(reply) => return reply,
     };
@@ -21,5 +21,5 @@ pub(super) async fn handle(call: Call) -> Reply {
         let error_code = group_code(deleted.error).code();
         DeletableGroupResult { group_id, error_code, ..Default::default() }
     });
-    call.answer(&DeleteGroupsResponse { results: results.collect(), ..Default::default() })
+    call.answer(&DeleteGroupsResponse { results: results.collect(), ..Default::default() }).await
 }

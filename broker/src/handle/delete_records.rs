@@ -57,28 +57,34 @@ impl fmt::Display for KeepError {
 type Deleted = Result<Offset, KeepError>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wanted, timeout_ms) = match read(&call) {
+    let (wanted, timeout_ms) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
     let deleted = call.committed(delete(&call.node, &wanted, timeout_ms)).await;
-    let mut deleted = deleted.into_iter();
-    let topics = wanted.0.iter().map(|(name, parts)| DeleteRecordsTopicResult {
-        name,
-        partitions: parts.iter().zip(deleted.by_ref()).map(|(it, done)| answer(it, done)).collect(),
-    });
-    call.answer(&DeleteRecordsResponse { topics: topics.collect(), ..Default::default() })
+    let told = wanted.all().zip(deleted).map(|((_, it), done)| answer(it, done));
+    let told = call.node.gather(told).await;
+    let mut left = told.as_slice();
+    let topics = call.node.gather(wanted.0.iter().map(|(name, parts)| {
+        let (here, rest) = left.split_at(parts.len());
+        left = rest;
+        DeleteRecordsTopicResult { name, partitions: here.into() }
+    }));
+    let topics = topics.await.into();
+    call.answer(&DeleteRecordsResponse { topics, ..Default::default() }).await
 }
 
-fn read(call: &Call) -> Result<(ByTopic<Wanted>, i32), Reply> {
-    let request = call.decode::<DeleteRecordsRequest<'_>>()?;
-    let topics = request.topics.iter().map(|it| {
+async fn read(call: &Call) -> Result<(ByTopic<Wanted>, i32), Reply> {
+    let request = call.decode::<DeleteRecordsRequest<'_>>().await?;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for it in &request.topics {
         let partitions = it.partitions.iter();
         let partitions =
             partitions.map(|it| Wanted { index: it.partition_index, offset: it.offset });
-        (it.name.to_owned(), partitions.collect())
-    });
-    Ok((ByTopic(topics.collect()), request.timeout_ms))
+        topics.push((it.name.to_owned(), call.node.gather(partitions).await));
+        call.node.one_more().await;
+    }
+    Ok((ByTopic(topics), request.timeout_ms))
 }
 
 async fn delete(node: &Node, wanted: &ByTopic<Wanted>, timeout_ms: i32) -> Vec<Deleted> {
@@ -93,6 +99,7 @@ async fn delete(node: &Node, wanted: &ByTopic<Wanted>, timeout_ms: i32) -> Vec<D
             }
             Err(error) => deleted.push(Err(error)),
         }
+        node.one_more().await;
     }
     let patience = Nanos::millis(u64::try_from(timeout_ms).unwrap_or(0));
     let until = node.lane().now().0.saturating_add(patience.0);

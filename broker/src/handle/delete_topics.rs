@@ -26,7 +26,7 @@ const DISABLED_FROM: i16 = 3;
 type Gone = (String, TopicId);
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (targets, timeout_ms) = match read(&call) {
+    let (targets, timeout_ms) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -47,29 +47,30 @@ pub(super) async fn handle(call: Call) -> Reply {
         Decided { events, say }
     });
     match call.committed(in_time(&call.node, timeout_ms, decided)).await {
-        Ok(gone) => answer(&call, &wanted, &gone),
+        Ok(gone) => answer(&call, &wanted, &gone).await,
         Err(undecided) => {
             let all = wanted.iter().map(|_| Err(tell(&undecided))).collect::<Vec<_>>();
-            answer(&call, &wanted, &all)
+            answer(&call, &wanted, &all).await
         }
     }
 }
 
-fn read(call: &Call) -> Result<(Vec<Target>, i32), Reply> {
-    let request = call.decode::<DeleteTopicsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(Vec<Target>, i32), Reply> {
+    let request = call.decode::<DeleteTopicsRequest<'_>>().await?;
     let targets = if IDS_FROM <= call.version {
         let either = request.topics.iter();
-        either
-            .map(|it| Target { name: it.name.map(str::to_owned), id: TopicId(it.topic_id.0) })
-            .collect()
+        let either = either
+            .map(|it| Target { name: it.name.map(str::to_owned), id: TopicId(it.topic_id.0) });
+        call.node.gather(either).await
     } else {
         let names = request.topic_names.iter();
-        names.map(|it| Target { name: Some(it.to_owned()), id: TopicId::ZERO }).collect()
+        let names = names.map(|it| Target { name: Some(it.to_owned()), id: TopicId::ZERO });
+        call.node.gather(names).await
     };
     Ok((targets, request.timeout_ms))
 }
 
-fn answer(call: &Call, wanted: &[Target], gone: &[Result<Gone, Told>]) -> Reply {
+async fn answer(call: &Call, wanted: &[Target], gone: &[Result<Gone, Told>]) -> Reply {
     let responses = wanted.iter().zip(gone).map(|(wanted, gone)| match gone {
         Ok((name, id)) => {
             DeletableTopicResult { name: Some(name), topic_id: Uuid(id.0), ..Default::default() }
@@ -90,4 +91,5 @@ fn answer(call: &Call, wanted: &[Target], gone: &[Result<Gone, Told>]) -> Reply 
         }
     });
     call.answer(&DeleteTopicsResponse { responses: responses.collect(), ..Default::default() })
+        .await
 }

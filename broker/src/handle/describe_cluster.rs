@@ -37,7 +37,7 @@ impl fmt::Display for EndpointError {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match call.decode::<DescribeClusterRequest>() {
+    let request = match call.decode::<DescribeClusterRequest>().await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -48,11 +48,13 @@ pub(super) async fn handle(call: Call) -> Reply {
     };
     if let Some(error) = refused {
         let told = tell(&error);
-        return call.answer(&DescribeClusterResponse {
-            error_code: told.code().code(),
-            error_message: Some(&told.message),
-            ..Default::default()
-        });
+        return call
+            .answer(&DescribeClusterResponse {
+                error_code: told.code().code(),
+                error_message: Some(&told.message),
+                ..Default::default()
+            })
+            .await;
     }
     let node = &call.node;
     let endpoint = node.endpoint(&call.peer.listener);
@@ -73,4 +75,5 @@ pub(super) async fn handle(call: Call) -> Reply {
         cluster_authorized_operations: operations::when(asked, operations::OF_CLUSTER),
         ..Default::default()
     })
+    .await
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
-    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+    DescribeConfigsRequest, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
 use super::Call;
@@ -28,11 +28,16 @@ struct Asked {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (asked, synonyms, documentation) = match read(&call) {
+    let (asked, synonyms, documentation) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let found: Vec<_> = asked.iter().map(|it| look(&call.node, it)).collect();
+    let mut found = Vec::with_capacity(asked.len());
+    for it in &asked {
+        found.push(look(&call.node, it));
+        // Each has some dozen values.
+        call.node.more(16).await;
+    }
     let results = asked.iter().zip(&found).map(|(asked, found)| {
         let told = found.as_ref().err();
         let all = found.iter().flatten();
@@ -44,26 +49,27 @@ pub(super) async fn handle(call: Call) -> Reply {
             configs: all.map(|it| config(it, synonyms, documentation)).collect(),
         }
     });
-    call.answer(&DescribeConfigsResponse { results: results.collect(), ..Default::default() })
+    call.answer(&DescribeConfigsResponse { results: results.collect(), ..Default::default() }).await
 }
 
-fn read(call: &Call) -> Result<(Vec<Asked>, bool, bool), Reply> {
-    let request = call.decode::<DescribeConfigsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(Vec<Asked>, bool, bool), Reply> {
+    let request = call.decode::<DescribeConfigsRequest<'_>>().await?;
     // Who names a resource twice is told once: else a short question had an endless answer.
     let mut named = BTreeSet::new();
-    let is_new = |it: &DescribeConfigsResource<'_>| {
-        named.insert((it.resource_type, it.resource_name.to_owned()))
-    };
-    let asked = request.resources.iter().filter(is_new).map(|it| Asked {
-        kind: it.resource_type,
-        name: it.resource_name.to_owned(),
+    let mut asked = Vec::new();
+    for it in &request.resources {
+        call.node.one_more().await;
+        if !named.insert((it.resource_type, it.resource_name.to_owned())) {
+            continue;
+        }
         // Some clients send an empty list when they mean all.
-        keys: it
-            .configuration_keys
-            .filter(|keys| !keys.is_empty())
-            .map(|keys| keys.iter().map(str::to_owned).collect()),
-    });
-    Ok((asked.collect(), request.include_synonyms, request.include_documentation))
+        let keys = match it.configuration_keys.filter(|keys| !keys.is_empty()) {
+            Some(keys) => Some(call.node.gather(keys.iter().map(str::to_owned)).await),
+            None => None,
+        };
+        asked.push(Asked { kind: it.resource_type, name: it.resource_name.to_owned(), keys });
+    }
+    Ok((asked, request.include_synonyms, request.include_documentation))
 }
 
 fn look(node: &Node, asked: &Asked) -> Result<Vec<Described>, Told> {

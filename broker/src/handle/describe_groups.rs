@@ -22,13 +22,19 @@ const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 const NOT_ASKED: i32 = i32::MIN;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (requests, operations) = match call.decode::<DescribeGroupsRequest<'_>>() {
+    let (requests, operations) = match call.decode::<DescribeGroupsRequest<'_>>().await {
         Ok(it) => {
             let describe =
                 |group: &str| Request::Describe(DescribeGroup { group: group.to_owned() });
             // Who names a group twice is told once: else a short question had an endless answer.
             let mut named = BTreeSet::new();
-            let requests = it.groups.iter().filter(|it| named.insert(*it)).map(describe).collect();
+            let mut requests = Vec::new();
+            for group in &it.groups {
+                if named.insert(group) {
+                    requests.push(describe(group));
+                }
+                call.node.one_more().await;
+            }
             (requests, it.include_authorized_operations)
         }
         Err(reply) => return reply,
@@ -69,5 +75,5 @@ pub(super) async fn handle(call: Call) -> Reply {
             },
         }
     });
-    call.answer(&DescribeGroupsResponse { groups: groups.collect(), ..Default::default() })
+    call.answer(&DescribeGroupsResponse { groups: groups.collect(), ..Default::default() }).await
 }

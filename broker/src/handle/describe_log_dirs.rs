@@ -16,7 +16,7 @@ use super::Call;
 type Wanted = BTreeMap<String, BTreeSet<i32>>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let wanted = match read(&call) {
+    let wanted = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -63,11 +63,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         }
         Err(_) => dir.error_code = ErrorCode::KafkaStorageError.code(),
     }
-    call.answer(&DescribeLogDirsResponse { results: [dir].into(), ..Default::default() })
+    call.answer(&DescribeLogDirsResponse { results: [dir].into(), ..Default::default() }).await
 }
 
-fn read(call: &Call) -> Result<Option<Wanted>, Reply> {
-    let request = call.decode::<DescribeLogDirsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<Option<Wanted>, Reply> {
+    let request = call.decode::<DescribeLogDirsRequest<'_>>().await?;
     Ok(request.topics.map(|topics| {
         let mut wanted = Wanted::new();
         for it in &topics {

@@ -24,7 +24,7 @@ struct Standing {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let asked = match read(&call) {
+    let asked = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -70,10 +70,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         nodes: nodes.into_iter().filter(|_| NODES_FROM <= call.version).collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<ByTopic<i32>, Reply> {
-    let request = call.decode::<DescribeQuorumRequest<'_>>()?;
+async fn read(call: &Call) -> Result<ByTopic<i32>, Reply> {
+    let request = call.decode::<DescribeQuorumRequest<'_>>().await?;
     let topics = request.topics.iter();
     let topics = topics.map(|it| {
         let partitions = it.partitions.iter().map(|it| it.partition_index);

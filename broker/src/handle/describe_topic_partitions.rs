@@ -56,7 +56,7 @@ enum Piece {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let asked = match read(&call) {
+    let asked = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -91,11 +91,16 @@ pub(super) async fn handle(call: Call) -> Reply {
         }),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<Asked, Reply> {
-    let request = call.decode::<DescribeTopicPartitionsRequest<'_>>()?;
-    let names: BTreeSet<String> = request.topics.iter().map(|it| it.name.to_owned()).collect();
+async fn read(call: &Call) -> Result<Asked, Reply> {
+    let request = call.decode::<DescribeTopicPartitionsRequest<'_>>().await?;
+    let mut names = BTreeSet::new();
+    for it in &request.topics {
+        names.insert(it.name.to_owned());
+        call.node.one_more().await;
+    }
     let from = match &request.cursor {
         None => None,
         Some(it) => match u32::try_from(it.partition_index) {
@@ -103,7 +108,7 @@ fn read(call: &Call) -> Result<Asked, Reply> {
             Err(_) => {
                 // The answer has no place for an error of its own, so every topic bears it.
                 let bad = tell(&BadCursor { partition: it.partition_index });
-                return Err(refuse_all(call, &names, bad.code()));
+                return Err(refuse_all(call, &names, bad.code()).await);
             }
         },
     };
@@ -115,13 +120,14 @@ fn read(call: &Call) -> Result<Asked, Reply> {
     })
 }
 
-fn refuse_all(call: &Call, names: &BTreeSet<String>, why: ErrorCode) -> Reply {
+async fn refuse_all(call: &Call, names: &BTreeSet<String>, why: ErrorCode) -> Reply {
     let topics = names.iter().map(|name| DescribeTopicPartitionsResponseTopic {
         error_code: why.code(),
         name: Some(name),
         ..Default::default()
     });
     call.answer(&DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() })
+        .await
 }
 
 /// What stands on the page, and where the next one begins. The next topic may be gone when it is

@@ -38,18 +38,20 @@ impl fmt::Display for ElectError {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (kind, wanted) = match read(&call) {
+    let (kind, wanted) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
     if !KINDS.contains(&kind) {
-        return call.answer(&ElectLeadersResponse {
-            error_code: ElectError::UnknownKind { kind }.code().code(),
-            ..Default::default()
-        });
+        return call
+            .answer(&ElectLeadersResponse {
+                error_code: ElectError::UnknownKind { kind }.code().code(),
+                ..Default::default()
+            })
+            .await;
     }
     // Who asks for all is told of those that changed, and none does.
-    let Some(wanted) = wanted else { return call.answer(&ElectLeadersResponse::default()) };
+    let Some(wanted) = wanted else { return call.answer(&ElectLeadersResponse::default()).await };
     let told: Vec<(i32, Told)> =
         wanted.all().map(|(topic, index)| (*index, tell(&judge(&call, topic, *index)))).collect();
     let mut told = told.iter().map(|(index, told)| PartitionResult {
@@ -66,10 +68,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         replica_election_results: results.collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<(i8, Option<ByTopic<i32>>), Reply> {
-    let request = call.decode::<ElectLeadersRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(i8, Option<ByTopic<i32>>), Reply> {
+    let request = call.decode::<ElectLeadersRequest<'_>>().await?;
     let wanted = request.topic_partitions.map(|topics| {
         let topics = topics.iter();
         ByTopic(topics.map(|it| (it.topic.to_owned(), it.partitions.iter().collect())).collect())

@@ -23,8 +23,11 @@ use corelane_storage::log::store::{ReadDone, ReadError, ReadUpTo, ReadWant};
 use super::Call;
 use crate::config::keys;
 use crate::edge::Code;
-use crate::node::fetch_sessions::{Named, Place, SessionError, Told, Wish};
-use crate::node::{Ask, LEADER_EPOCH, ReadPart, Tell, WatchPart};
+use crate::node::fetch_sessions::{Named, Place, Session, SessionError, Told, Wish};
+use crate::node::{Ask, LEADER_EPOCH, Node, ReadPart, Tell, WatchPart};
+
+/// Partitions of a session that are looked at together.
+const PIECE: usize = 256;
 
 /// Asks as a consumer that may look past the high watermark: the tool that compares replicas.
 const DEBUGGING_CONSUMER: i32 = -2;
@@ -59,7 +62,7 @@ struct Wanted {
 type Reads = Vec<Result<ReadDone, ReadError>>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let wanted = match read(&call) {
+    let wanted = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -72,14 +75,14 @@ pub(super) async fn handle(call: Call) -> Reply {
             || reads.iter().any(Result::is_err)
             || wanted.until <= call.node.lane().now();
         if enough {
-            return answer(&call, &wanted, reads);
+            return answer(&call, &wanted, reads).await;
         }
         wait(&call, &wanted, &reads).await;
     }
 }
 
-fn read(call: &Call) -> Result<Wanted, Reply> {
-    let request = call.decode::<FetchRequest<'_>>()?;
+async fn read(call: &Call) -> Result<Wanted, Reply> {
+    let request = call.decode::<FetchRequest<'_>>().await?;
     let replica =
         if call.version < 15 { request.replica_id } else { request.replica_state.replica_id };
     if 0 <= replica {
@@ -94,8 +97,9 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
     let ours = call.node.facts().config.settings.number(&keys::FETCH_BYTES_MAX);
     let bytes_max = i64::from(request.max_bytes).clamp(0, ours);
     let by_id = 13 <= call.version;
-    let (topics, wishes, kept) = wishes(call, &request, by_id)?;
-    let known: Vec<_> = topics.iter().map(|it| call.node.topic(&it.name, it.id)).collect();
+    let (topics, wishes, kept) = wishes(call, &request, by_id).await?;
+    let known = topics.iter().map(|it| call.node.topic(&it.name, it.id));
+    let known = call.node.gather(known).await;
     let part = |(topic, index, wish): (usize, i32, Wish)| {
         let known = known[topic].as_ref();
         let there =
@@ -122,7 +126,7 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
         };
         Part { topic, index, wish, read }
     };
-    let parts = wishes.into_iter().map(part).collect();
+    let parts = call.node.gather(wishes.into_iter().map(part)).await;
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     Ok(Wanted {
         topics,
@@ -136,73 +140,120 @@ fn read(call: &Call) -> Result<Wanted, Reply> {
     })
 }
 
-type Wishes = (Vec<Named>, Vec<(usize, i32, Wish)>, Kept);
+fn named(name: &str, id: Uuid) -> Named {
+    Named { name: name.to_owned(), id: TopicId(id.0) }
+}
 
-/// What is wanted: all that the request says, or what its session knows by now.
-fn wishes(call: &Call, request: &FetchRequest<'_>, by_id: bool) -> Result<Wishes, Reply> {
-    let named = |name: &str, id: Uuid| Named { name: name.to_owned(), id: TopicId(id.0) };
-    let wish = |it: &FetchPartition| Wish {
+fn wish(it: &FetchPartition) -> Wish {
+    Wish {
         from: Offset(it.fetch_offset),
         bytes_max: it.partition_max_bytes,
         leader_epoch: it.current_leader_epoch,
-    };
-    let now = call.node.lane().now();
-    let mut sessions = call.node.0.fetch_sessions.borrow_mut();
+    }
+}
+
+type Wishes = (Vec<Named>, Vec<(usize, i32, Wish)>, Kept);
+
+/// What is wanted: all that the request says, or what its session knows by now.
+async fn wishes(call: &Call, request: &FetchRequest<'_>, by_id: bool) -> Result<Wishes, Reply> {
+    let node = &call.node;
     let (id, epoch) = (request.session_id, request.session_epoch);
-    if epoch <= 0 {
-        sessions.end(id);
-        let mut topics = Vec::with_capacity(request.topics.len());
-        let mut wishes = Vec::new();
-        for (number, topic) in request.topics.iter().enumerate() {
-            topics.push(named(topic.topic, topic.topic_id));
-            wishes.extend(topic.partitions.iter().map(|it| (number, it.partition, wish(&it))));
-        }
-        return Ok((topics, wishes, if epoch == 0 { Kept::Fresh } else { Kept::Nothing }));
-    }
-    let more = request.topics.iter().map(|it| it.partitions.len()).sum();
-    let session = sessions.resume(now, id, epoch, by_id, more).map_err(|error| {
-        let error_code = match error {
-            SessionError::Unknown => ErrorCode::FetchSessionIdNotFound,
-            SessionError::Epoch => ErrorCode::InvalidFetchSessionEpoch,
-            SessionError::Naming => ErrorCode::FetchSessionTopicIdError,
+    if 0 < epoch {
+        return match resume(call, request, by_id).await {
+            Ok(wishes) => Ok(wishes),
+            Err(error) => {
+                let error_code = match error {
+                    SessionError::Unknown => ErrorCode::FetchSessionIdNotFound,
+                    SessionError::Epoch => ErrorCode::InvalidFetchSessionEpoch,
+                    SessionError::Naming => ErrorCode::FetchSessionTopicIdError,
+                }
+                .code();
+                Err(call.answer(&FetchResponse { error_code, ..Default::default() }).await)
+            }
         };
-        call.answer(&FetchResponse { error_code: error_code.code(), ..Default::default() })
-    })?;
-    for topic in &request.topics {
-        let named = named(topic.topic, topic.topic_id);
+    }
+    node.0.fetch_sessions.borrow_mut().end(id);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut wishes = Vec::new();
+    for (number, topic) in request.topics.iter().enumerate() {
+        topics.push(named(topic.topic, topic.topic_id));
+        node.one_more().await;
         for it in &topic.partitions {
-            session.want(&named, it.partition, wish(&it));
+            wishes.push((number, it.partition, wish(&it)));
+            node.one_more().await;
         }
     }
-    session.forget(request.forgotten_topics_data.iter().flat_map(|topic| {
-        let named = named(topic.topic, topic.topic_id);
-        let gone: Vec<_> = topic.partitions.iter().map(|it| (named.clone(), it)).collect();
-        gone
-    }));
-    let topics = session.topics().to_vec();
-    let mut places = Vec::with_capacity(session.len());
-    let mut wishes = Vec::with_capacity(session.len());
-    for (place, topic, index, wish) in session.wishes() {
-        places.push(place);
-        wishes.push((topic, index, wish));
+    Ok((topics, wishes, if epoch == 0 { Kept::Fresh } else { Kept::Nothing }))
+}
+
+/// Goes on with a session. Whenever the lane was given way to, the session may be gone.
+async fn resume(
+    call: &Call,
+    request: &FetchRequest<'_>,
+    by_id: bool,
+) -> Result<Wishes, SessionError> {
+    let node = &call.node;
+    let id = request.session_id;
+    let more = request.topics.iter().map(|it| it.partitions.len()).sum();
+    let now = node.lane().now();
+    let epoch = request.session_epoch;
+    node.0.fetch_sessions.borrow_mut().resume(now, id, epoch, by_id, more)?;
+    for topic in &request.topics {
+        let topic_named = named(topic.topic, topic.topic_id);
+        for it in &topic.partitions {
+            with(node, id, |session| session.want(&topic_named, it.partition, wish(&it)))?;
+            node.one_more().await;
+        }
+        node.one_more().await;
     }
-    if session.is_empty() {
-        sessions.end(id);
-        return Ok((topics, wishes, Kept::Nothing));
+    for topic in &request.forgotten_topics_data {
+        let topic_named = named(topic.topic, topic.topic_id);
+        let gone = node.gather(topic.partitions.iter().map(|it| (topic_named.clone(), it))).await;
+        for gone in gone.chunks(PIECE) {
+            with(node, id, |session| session.forget(gone.iter().cloned()))?;
+            node.one_more().await;
+        }
+        node.one_more().await;
     }
-    Ok((topics, wishes, Kept::Known(id, places)))
+    let topics = with(node, id, |session| session.topics().to_vec())?;
+    let (mut places, mut wishes) = (Vec::new(), Vec::new());
+    loop {
+        let before = places.len();
+        let is_empty = with(node, id, |session| {
+            for (place, topic, index, wish) in session.wishes(before).take(PIECE) {
+                places.push(place);
+                wishes.push((topic, index, wish));
+            }
+            session.is_empty()
+        })?;
+        if is_empty {
+            node.0.fetch_sessions.borrow_mut().end(id);
+            return Ok((topics, wishes, Kept::Nothing));
+        }
+        if places.len() == before {
+            return Ok((topics, wishes, Kept::Known(id, places)));
+        }
+        node.more(places.len() - before).await;
+    }
+}
+
+/// Looks at a session, which may be gone since the lane was given way to.
+fn with<T>(node: &Node, id: i32, look: impl FnOnce(&mut Session) -> T) -> Result<T, SessionError> {
+    let mut sessions = node.0.fetch_sessions.borrow_mut();
+    sessions.get_mut(id).map(look).ok_or(SessionError::Unknown)
 }
 
 /// Reads of all lanes, in the order of the request's partitions that are not refused already.
 async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
     let node = &call.node;
-    let parts: Vec<ReadPart> =
-        wanted.parts.iter().filter_map(|it| it.read.as_ref().ok().copied()).collect();
+    let parts = wanted.parts.iter().filter_map(|it| it.read.as_ref().ok().copied());
+    let parts = node.gather(parts).await;
     let mut by_lane: BTreeMap<LaneId, (Vec<usize>, Vec<ReadPart>)> = BTreeMap::new();
     for (at, part) in parts.iter().enumerate() {
         let (places, reads) = by_lane.entry(node.home(part.of)).or_default();
         places.push(at);
         reads.push(*part);
+        node.one_more().await;
     }
     let mut done: Vec<Option<Result<ReadDone, ReadError>>> = parts.iter().map(|_| None).collect();
     let mut asks = Vec::new();
@@ -214,6 +265,7 @@ async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
     for (places, reads) in places_of.into_iter().zip(join_all(asks).await) {
         for (at, read) in places.into_iter().zip(reads) {
             done[at] = Some(read);
+            node.one_more().await;
         }
     }
     let mut left = wanted.bytes_max;
@@ -231,6 +283,7 @@ async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
             left = left.saturating_sub(it.bytes);
         }
         reads.push(read);
+        node.one_more().await;
     }
     reads
 }
@@ -260,12 +313,13 @@ async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
         let from = part.want.from.max(seen);
         let watch = WatchPart { of: part.of, from, up_to: part.want.up_to };
         by_lane.entry(node.home(part.of)).or_default().push(watch);
+        node.one_more().await;
     }
     node.watch(by_lane, wanted.until).await;
 }
 
-fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
-    let news = news(call, wanted, &reads);
+async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
+    let news = news(call, wanted, &reads).await;
     let mut records: Vec<Vec<Slice>> = Vec::new();
     let mut reads = reads.into_iter();
     let mut partitions: Vec<PartitionData<'_>> = Vec::with_capacity(wanted.parts.len());
@@ -273,6 +327,7 @@ fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
     let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
     for (at, part) in wanted.parts.iter().enumerate() {
         let read = part.read.map(|_| reads.next().expect("every part was read"));
+        call.node.one_more().await;
         if !news.is_told(at) {
             continue;
         }
@@ -320,7 +375,7 @@ fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
     };
     let responses = Array::made(0..runs.len(), &topic);
     let response = FetchResponse { session_id: news.session_id, responses, ..Default::default() };
-    call.answer_with(&response, records)
+    call.answer_with(&response, records).await
 }
 
 /// Which parts the client is told of.
@@ -337,46 +392,52 @@ impl News {
 }
 
 /// Looks what is new for the client, and remembers what it is told.
-fn news(call: &Call, wanted: &Wanted, reads: &Reads) -> News {
+async fn news(call: &Call, wanted: &Wanted, reads: &Reads) -> News {
+    let node = &call.node;
     let mut reads = reads.iter();
-    let found = wanted.parts.iter().map(|part| {
+    let mut found = wanted.parts.iter().map(|part| {
         let done = part.read.ok().and_then(|_| reads.next().expect("read").as_ref().ok());
         let told = done.map(|it| Told { high_watermark: it.visible.0, log_start: it.log_start.0 });
         (told, done.is_some_and(|it| 0 < it.bytes))
     });
-    let mut sessions = call.node.0.fetch_sessions.borrow_mut();
     match &wanted.kept {
         Kept::Nothing => News { session_id: 0, told: None },
         Kept::Fresh => {
-            let lane = call.node.lane();
-            let wishes =
-                wanted.parts.iter().map(|it| (wanted.topics[it.topic].clone(), it.index, it.wish));
-            let made = sessions.make(lane.now(), || lane.random(), wanted.by_id, wishes);
-            let Some((session_id, session)) = made else {
-                return News { session_id: 0, told: None };
-            };
+            let lane = node.lane();
+            let mut session = Session::new(wanted.by_id, lane.now());
             for (part, (told, records)) in wanted.parts.iter().zip(found) {
-                if let Some(place) = session.place(&wanted.topics[part.topic], part.index) {
+                let topic = &wanted.topics[part.topic];
+                session.want(topic, part.index, part.wish);
+                if let Some(place) = session.place(topic, part.index) {
                     session.must_tell(place, told, records);
                 }
+                node.one_more().await;
             }
-            News { session_id, told: None }
+            let mut sessions = node.0.fetch_sessions.borrow_mut();
+            let kept = sessions.keep(lane.now(), || lane.random(), session);
+            News { session_id: kept.unwrap_or(0), told: None }
         }
         Kept::Known(id, places) => {
-            let Some(session) = sessions.get_mut(*id) else {
-                // Its place went to another meanwhile: told all, the client learns that next time.
-                return News { session_id: *id, told: None };
-            };
-            let mut served = Vec::new();
-            let tell = |(place, (told, records)): (&Place, _)| {
-                if records {
-                    served.push(*place);
+            let (mut served, mut all_told) = (Vec::new(), Vec::with_capacity(places.len()));
+            for places in places.chunks(PIECE) {
+                let tell = |session: &mut Session| {
+                    for (place, (told, records)) in places.iter().zip(found.by_ref()) {
+                        if records {
+                            served.push(*place);
+                        }
+                        all_told.push(session.must_tell(*place, told, records));
+                    }
+                };
+                if with(node, *id, tell).is_err() {
+                    // Its place went to another meanwhile: told all, the client learns that next time.
+                    return News { session_id: *id, told: None };
                 }
-                session.must_tell(*place, told, records)
-            };
-            let told = places.iter().zip(found).map(tell).collect();
-            session.served(&served);
-            News { session_id: *id, told: Some(told) }
+                node.more(places.len()).await;
+            }
+            if with(node, *id, |session| session.served(&served)).is_err() {
+                return News { session_id: *id, told: None };
+            }
+            News { session_id: *id, told: Some(all_told) }
         }
     }
 }

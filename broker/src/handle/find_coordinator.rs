@@ -22,7 +22,7 @@ const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (kind, keys) = match call.decode::<FindCoordinatorRequest<'_>>() {
+    let (kind, keys) = match call.decode::<FindCoordinatorRequest<'_>>().await {
         Ok(it) if call.version < BATCHED_FROM => (it.key_type, vec![it.key.to_owned()]),
         Ok(it) => (it.key_type, it.coordinator_keys.iter().map(str::to_owned).collect()),
         Err(reply) => return reply,
@@ -38,10 +38,10 @@ pub(super) async fn handle(call: Call) -> Reply {
         };
         found.push((key, error));
     }
-    answer(&call, &found)
+    answer(&call, &found).await
 }
 
-fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
+async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
     let endpoint = call.node.endpoint(&call.peer.listener);
     let tell = |(key, error): &'_ (String, Option<ErrorCode>)| match error {
         None => {
@@ -52,13 +52,15 @@ fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
     let told: Vec<_> = found.iter().map(tell).collect();
     if call.version < BATCHED_FROM {
         let (_, error, node_id, host, port) = &told[0];
-        return call.answer(&FindCoordinatorResponse {
-            error_code: error.code(),
-            node_id: *node_id,
-            host,
-            port: *port,
-            ..Default::default()
-        });
+        return call
+            .answer(&FindCoordinatorResponse {
+                error_code: error.code(),
+                node_id: *node_id,
+                host,
+                port: *port,
+                ..Default::default()
+            })
+            .await;
     }
     let coordinators = told.iter().map(|(key, error, node_id, host, port)| Coordinator {
         key,
@@ -72,4 +74,5 @@ fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
         coordinators: coordinators.collect(),
         ..Default::default()
     })
+    .await
 }

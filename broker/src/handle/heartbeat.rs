@@ -8,7 +8,7 @@ use super::Call;
 use crate::edge::group_code;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match call.decode::<HeartbeatRequest<'_>>() {
+    let request = match call.decode::<HeartbeatRequest<'_>>().await {
         Ok(it) => Heartbeat {
             group: it.group_id.to_owned(),
             generation: it.generation_id,
@@ -21,5 +21,5 @@ pub(super) async fn handle(call: Call) -> Reply {
         panic!("a heartbeat is answered as one")
     };
     let error_code = group_code(beat.error).code();
-    call.answer(&HeartbeatResponse { error_code, ..Default::default() })
+    call.answer(&HeartbeatResponse { error_code, ..Default::default() }).await
 }

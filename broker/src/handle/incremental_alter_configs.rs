@@ -15,7 +15,7 @@ use crate::edge::Code;
 use crate::topics::configs::Wish;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (wanted, only_validate) = match read(&call) {
+    let (wanted, only_validate) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -33,10 +33,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         responses: responses.collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<(Vec<Wanted>, bool), Reply> {
-    let request = call.decode::<IncrementalAlterConfigsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(Vec<Wanted>, bool), Reply> {
+    let request = call.decode::<IncrementalAlterConfigsRequest<'_>>().await?;
     let wanted = request.resources.iter().map(|it| Wanted {
         kind: it.resource_type,
         name: it.resource_name.to_owned(),

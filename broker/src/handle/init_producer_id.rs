@@ -7,7 +7,7 @@ use corelane_net::messages::init_producer_id::{InitProducerIdRequest, InitProduc
 use super::Call;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let transactional = match call.decode::<InitProducerIdRequest<'_>>() {
+    let transactional = match call.decode::<InitProducerIdRequest<'_>>().await {
         Ok(it) => it.transactional_id.is_some(),
         Err(reply) => return reply,
     };
@@ -25,5 +25,5 @@ pub(super) async fn handle(call: Call) -> Reply {
             ..Default::default()
         }
     };
-    call.answer(&answer)
+    call.answer(&answer).await
 }

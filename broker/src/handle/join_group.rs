@@ -14,7 +14,7 @@ use crate::edge::group_code;
 const NULL_PROTOCOL_FROM: i16 = 7;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match read(&call) {
+    let request = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -38,10 +38,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         members: members.collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<JoinGroup, Reply> {
-    let request = call.decode::<JoinGroupRequest<'_>>()?;
+async fn read(call: &Call) -> Result<JoinGroup, Reply> {
+    let request = call.decode::<JoinGroupRequest<'_>>().await?;
     let protocol = |it: corelane_net::messages::join_group::JoinGroupRequestProtocol<'_>| {
         Protocol { name: it.name.to_owned(), metadata: it.metadata.to_vec() }
     };

@@ -13,7 +13,7 @@ use crate::edge::group_code;
 const BATCHED_FROM: i16 = 3;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match read(&call) {
+    let request = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -24,7 +24,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         // The only member's fate is the request's.
         let error = left.error.or_else(|| left.members.first().and_then(|it| it.error));
         let error_code = group_code(error).code();
-        return call.answer(&LeaveGroupResponse { error_code, ..Default::default() });
+        return call.answer(&LeaveGroupResponse { error_code, ..Default::default() }).await;
     }
     let members = left.members.iter().map(|it| MemberResponse {
         member_id: &it.member,
@@ -36,10 +36,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         members: members.collect(),
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<LeaveGroup, Reply> {
-    let request = call.decode::<LeaveGroupRequest<'_>>()?;
+async fn read(call: &Call) -> Result<LeaveGroup, Reply> {
+    let request = call.decode::<LeaveGroupRequest<'_>>().await?;
     let named = |it: MemberIdentity<'_>| LeavingMember {
         member: it.member_id.to_owned(),
         instance: it.group_instance_id.map(str::to_owned),

@@ -14,16 +14,18 @@ const KINDS: &[i8] = &[TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 const KINDS_AT_FIRST: &[i8] = &[CLIENT_METRICS];
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let wanted: Vec<i8> = match call.decode::<ListConfigResourcesRequest<'_>>() {
+    let wanted: Vec<i8> = match call.decode::<ListConfigResourcesRequest<'_>>().await {
         Ok(request) => request.resource_types.iter().collect(),
         Err(reply) => return reply,
     };
     let known = if call.version == 0 { KINDS_AT_FIRST } else { KINDS };
     if wanted.iter().any(|it| !known.contains(it)) {
-        return call.answer(&ListConfigResourcesResponse {
-            error_code: ErrorCode::UnsupportedVersion.code(),
-            ..Default::default()
-        });
+        return call
+            .answer(&ListConfigResourcesResponse {
+                error_code: ErrorCode::UnsupportedVersion.code(),
+                ..Default::default()
+            })
+            .await;
     }
     let image = call.node.image();
     let ours = call.node.id().to_string();
@@ -42,4 +44,5 @@ pub(super) async fn handle(call: Call) -> Reply {
         config_resources: found.into(),
         ..Default::default()
     })
+    .await
 }

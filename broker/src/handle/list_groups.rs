@@ -10,7 +10,7 @@ use super::Call;
 use crate::edge::group_code;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let filter = match call.decode::<ListGroupsRequest<'_>>() {
+    let filter = match call.decode::<ListGroupsRequest<'_>>().await {
         Ok(it) => ListGroups {
             states: it.states_filter.iter().map(str::to_owned).collect(),
             types: it.types_filter.iter().map(str::to_owned).collect(),
@@ -39,4 +39,5 @@ pub(super) async fn handle(call: Call) -> Reply {
         groups: told.collect(),
         ..Default::default()
     })
+    .await
 }

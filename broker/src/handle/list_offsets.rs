@@ -1,6 +1,7 @@
 //! Where a log begins and ends, and where its records of some time are.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use corelane_core::ids::{LaneId, PartitionIndex, TopicPartition};
 use corelane_core::lane::join_all;
@@ -9,6 +10,7 @@ use corelane_net::conn::Reply;
 use corelane_net::messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
+use corelane_net::wire::Array;
 
 use super::Call;
 use crate::edge::Code;
@@ -31,9 +33,14 @@ const EARLIEST_PENDING_FROM: i16 = 11;
 /// The first version that tells leader epochs.
 const LEADER_EPOCH_FROM: i16 = 4;
 
+/// A topic of the request, and its parts among all.
+struct Topic {
+    name: String,
+    parts: Range<usize>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Part {
-    topic: usize,
     index: i32,
     timestamp: i64,
     of: Result<TopicPartition, ErrorCode>,
@@ -43,28 +50,27 @@ struct Part {
 pub(crate) type Place = Result<(i64, i64), ErrorCode>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (topics, parts, isolated) = match read(&call) {
+    let (topics, parts, isolated) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
     let places = look_up(&call.node, &parts, isolated).await;
-    let answers = |topic: usize| {
-        let here = parts.iter().zip(&places).filter(move |it| it.0.topic == topic);
-        here.map(|(part, place)| answer(call.version, part.index, *place)).collect::<Vec<_>>()
+    let part = |at: usize| answer(call.version, parts[at].index, places[at]);
+    let topic = |at: usize| {
+        let Topic { name, parts } = &topics[at];
+        ListOffsetsTopicResponse { name, partitions: Array::made(parts.clone(), &part) }
     };
-    let responses = topics
-        .iter()
-        .enumerate()
-        .map(|(at, name)| ListOffsetsTopicResponse { name, partitions: answers(at).into() });
-    call.answer(&ListOffsetsResponse { topics: responses.collect(), ..Default::default() })
+    let topics = Array::made(0..topics.len(), &topic);
+    call.answer(&ListOffsetsResponse { topics, ..Default::default() }).await
 }
 
-fn read(call: &Call) -> Result<(Vec<String>, Vec<Part>, bool), Reply> {
-    let request = call.decode::<ListOffsetsRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(Vec<Topic>, Vec<Part>, bool), Reply> {
+    let request = call.decode::<ListOffsetsRequest<'_>>().await?;
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut parts = Vec::new();
     for topic in &request.topics {
         let known = call.node.image().topic_named(topic.name).cloned();
+        let first = parts.len();
         for it in &topic.partitions {
             let there = known.as_ref().filter(|known| {
                 u32::try_from(it.partition_index).is_ok_and(|index| index < known.partitions)
@@ -79,14 +85,11 @@ fn read(call: &Call) -> Result<(Vec<String>, Vec<Part>, bool), Reply> {
                     partition: PartitionIndex(it.partition_index),
                 }),
             };
-            parts.push(Part {
-                topic: topics.len(),
-                index: it.partition_index,
-                timestamp: it.timestamp,
-                of,
-            });
+            parts.push(Part { index: it.partition_index, timestamp: it.timestamp, of });
+            call.node.one_more().await;
         }
-        topics.push(topic.name.to_owned());
+        topics.push(Topic { name: topic.name.to_owned(), parts: first..parts.len() });
+        call.node.one_more().await;
     }
     Ok((topics, parts, request.isolation_level == 1))
 }
@@ -108,6 +111,7 @@ async fn look_up(node: &Node, parts: &[Part], isolated: bool) -> Vec<Place> {
         if let Ok(of) = part.of {
             by_lane.entry(node.home(of)).or_default().push((at, of, part.timestamp));
         }
+        node.one_more().await;
     }
     let asks = by_lane.into_iter().map(|(home, wanted)| async move {
         let ats: Vec<usize> = wanted.iter().map(|it| it.0).collect();
@@ -117,6 +121,7 @@ async fn look_up(node: &Node, parts: &[Part], isolated: bool) -> Vec<Place> {
                 let mut places = Vec::with_capacity(wanted.len());
                 for (_, of, timestamp) in wanted {
                     places.push(place(&node, of, timestamp, isolated).await);
+                    node.one_more().await;
                 }
                 places
             }
@@ -126,6 +131,7 @@ async fn look_up(node: &Node, parts: &[Part], isolated: bool) -> Vec<Place> {
     for (ats, found) in join_all(asks).await {
         for (at, place) in ats.into_iter().zip(found) {
             places[at] = place;
+            node.one_more().await;
         }
     }
     places

@@ -8,11 +8,14 @@ use corelane_net::messages::list_partition_reassignments::{
 use super::Call;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    match call.decode::<ListPartitionReassignmentsRequest<'_>>() {
-        Ok(_) => call.answer(&ListPartitionReassignmentsResponse {
-            error_message: None,
-            ..Default::default()
-        }),
+    match call.decode::<ListPartitionReassignmentsRequest<'_>>().await {
+        Ok(_) => {
+            call.answer(&ListPartitionReassignmentsResponse {
+                error_message: None,
+                ..Default::default()
+            })
+            .await
+        }
         Err(reply) => reply,
     }
 }

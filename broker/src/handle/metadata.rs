@@ -2,7 +2,7 @@
 //! and get it made; the answer then already shows it finished. Only the first who names a deleted
 //! topic is told that it is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use corelane_core::ids::TopicId;
@@ -12,13 +12,16 @@ use corelane_net::messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
 };
-use corelane_net::wire::Uuid;
+use corelane_net::wire::{Array, Uuid};
 
 use super::{Call, operations, places};
 use crate::edge::Code;
 use crate::node::Decided;
 use crate::topics::image::Topic;
 use crate::topics::internal::{is_internal, plan_missing};
+
+/// Missing topics that are decided about together.
+const NAMES_PER_PLAN: usize = 256;
 
 /// What a client asks of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +45,7 @@ struct AskedOperations {
 
 pub(super) async fn handle(call: Call) -> Reply {
     let (wanted, allow_creation, asked) = {
-        let request = match call.decode::<MetadataRequest<'_>>() {
+        let request = match call.decode::<MetadataRequest<'_>>().await {
             Ok(it) => it,
             Err(reply) => return reply,
         };
@@ -51,8 +54,7 @@ pub(super) async fn handle(call: Call) -> Reply {
             None => true,
             Some(topics) => call.version == 0 && topics.is_empty(),
         };
-        let wanted =
-            (!all).then(|| once(request.topics.iter().flatten().map(|it| wanted(&it)).collect()));
+        let wanted = if all { None } else { Some(once(&call, &request).await) };
         let asked = AskedOperations {
             of_cluster: request.include_cluster_authorized_operations,
             of_topics: request.include_topic_authorized_operations,
@@ -63,16 +65,21 @@ pub(super) async fn handle(call: Call) -> Reply {
         None => call.node.image().topics_from("").map(|it| Told::Topic(Arc::clone(it))).collect(),
         Some(wanted) => find(&call, wanted, allow_creation).await,
     };
-    answer(&call, &told, asked)
+    answer(&call, &told, asked).await
 }
 
 /// Who names a topic twice is told once: else a short question had an endless answer.
-fn once(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
-    if 1 < wanted.len() {
-        let mut named = BTreeSet::new();
-        wanted.retain(|it| named.insert(it.clone()));
+async fn once(call: &Call, request: &MetadataRequest<'_>) -> Vec<Wanted> {
+    let mut named = BTreeSet::new();
+    let mut all = Vec::new();
+    for topic in request.topics.iter().flatten() {
+        let it = wanted(&topic);
+        if named.insert(it.clone()) {
+            all.push(it);
+        }
+        call.node.one_more().await;
     }
-    wanted
+    all
 }
 
 fn wanted(topic: &corelane_net::messages::metadata::MetadataRequestTopic<'_>) -> Wanted {
@@ -83,24 +90,31 @@ fn wanted(topic: &corelane_net::messages::metadata::MetadataRequestTopic<'_>) ->
 }
 
 async fn find(call: &Call, wanted: Vec<Wanted>, allow_creation: bool) -> Vec<Told> {
-    let image = call.node.image();
-    let mut missing: BTreeSet<String> = wanted
-        .iter()
-        .filter_map(|it| match it {
-            Wanted::Name(name) if image.topic_named(name).is_none() => Some(name.clone()),
-            Wanted::Name(_) | Wanted::Id(_) => None,
-        })
-        .collect();
+    let mut missing = BTreeSet::new();
+    for it in &wanted {
+        if let Wanted::Name(name) = it
+            && call.node.image().topic_named(name).is_none()
+        {
+            missing.insert(name.clone());
+        }
+        call.node.one_more().await;
+    }
     if allow_creation && !missing.is_empty() {
         for gone in call.node.tell_gone(missing.clone()).await {
             missing.remove(&gone);
         }
     }
-    let mut refusals = std::collections::BTreeMap::new();
-    if !missing.is_empty() {
+    let mut refusals = BTreeMap::new();
+    // Each plan is one step of the lane that decides, so it has a few names only.
+    while let Some(last) = missing.iter().nth(NAMES_PER_PLAN - 1).or(missing.last()).cloned() {
+        let mut names = missing;
+        missing = names.split_off(&last);
+        missing.remove(&last);
+        names.insert(last);
+        let told = names.clone();
         let decided = call.node.decide(move |image, rules, draw| {
             // Somebody else may have made it meanwhile: then it is there, and that is all.
-            let still: BTreeSet<&str> = missing
+            let still: BTreeSet<&str> = names
                 .iter()
                 .map(String::as_str)
                 .filter(|it| image.topic_named(it).is_none())
@@ -119,12 +133,10 @@ async fn find(call: &Call, wanted: Vec<Wanted>, allow_creation: bool) -> Vec<Tol
             Ok(said) => refusals.extend(said),
             Err(refused) => {
                 let code = refused.code();
-                refusals.extend(wanted.iter().filter_map(|it| match it {
-                    Wanted::Name(name) => Some((name.clone(), code)),
-                    Wanted::Id(_) => None,
-                }));
+                refusals.extend(told.into_iter().map(|name| (name, code)));
             }
         }
+        call.node.more(NAMES_PER_PLAN).await;
     }
     let image = call.node.image();
     let tell = |it: Wanted| match it {
@@ -141,10 +153,10 @@ async fn find(call: &Call, wanted: Vec<Wanted>, allow_creation: bool) -> Vec<Tol
             None => Told::Missing { name: None, id, error: ErrorCode::UnknownTopicId },
         },
     };
-    wanted.into_iter().map(tell).collect()
+    call.node.gather(wanted.into_iter().map(tell)).await
 }
 
-fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
+async fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
     let node = &call.node;
     let endpoint = node.endpoint(&call.peer.listener);
     let id = node.id().0;
@@ -156,11 +168,25 @@ fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
         port: i32::from(endpoint.port),
         rack: rack.as_deref(),
     }];
-    let partition = |topic, index| {
-        let place = places::standing(node, topic, index);
+    // How partitions stand may change while the answer is written; it is looked at once.
+    let mut standings = Vec::new();
+    let mut of_topic = Vec::with_capacity(told.len());
+    for it in told {
+        let first = standings.len();
+        if let Told::Topic(topic) = it {
+            for index in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
+                standings.push((index, places::standing(node, topic.id, index)));
+                node.one_more().await;
+            }
+        }
+        of_topic.push(first..standings.len());
+        node.one_more().await;
+    }
+    let partition = |at: usize| {
+        let (index, place) = &standings[at];
         MetadataResponsePartition {
             error_code: place.error.code(),
-            partition_index: index,
+            partition_index: *index,
             leader_id: place.leader,
             leader_epoch: crate::node::LEADER_EPOCH.0,
             replica_nodes: (&replicas).into(),
@@ -168,31 +194,24 @@ fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
             offline_replicas: replicas[..usize::from(place.is_offline())].into(),
         }
     };
-    let topics = told
-        .iter()
-        .map(|it| match it {
-            Told::Topic(topic) => MetadataResponseTopic {
-                name: Some(&topic.name),
-                topic_id: Uuid(topic.id.0),
-                is_internal: is_internal(&topic.name),
-                partitions: (0..i32::try_from(topic.partitions).unwrap_or(i32::MAX))
-                    .map(|index| partition(topic.id, index))
-                    .collect(),
-                topic_authorized_operations: operations::when(
-                    asked.of_topics,
-                    operations::OF_TOPIC,
-                ),
-                ..Default::default()
-            },
-            Told::Missing { name, id, error } => MetadataResponseTopic {
-                error_code: error.code(),
-                // Before version 12 a name must be said, even for an id that nobody knows.
-                name: name.as_deref().or((call.version < 12).then_some("")),
-                topic_id: Uuid(id.0),
-                ..Default::default()
-            },
-        })
-        .collect();
+    let topic = |at: usize| match &told[at] {
+        Told::Topic(topic) => MetadataResponseTopic {
+            name: Some(&topic.name),
+            topic_id: Uuid(topic.id.0),
+            is_internal: is_internal(&topic.name),
+            partitions: Array::made(of_topic[at].clone(), &partition),
+            topic_authorized_operations: operations::when(asked.of_topics, operations::OF_TOPIC),
+            ..Default::default()
+        },
+        Told::Missing { name, id, error } => MetadataResponseTopic {
+            error_code: error.code(),
+            // Before version 12 a name must be said, even for an id that nobody knows.
+            name: name.as_deref().or((call.version < 12).then_some("")),
+            topic_id: Uuid(id.0),
+            ..Default::default()
+        },
+    };
+    let topics = Array::made(0..told.len(), &topic);
     call.answer(&MetadataResponse {
         brokers: (&brokers).into(),
         cluster_id: Some(&node.facts().cluster_id),
@@ -201,4 +220,5 @@ fn answer(call: &Call, told: &[Told], asked: AskedOperations) -> Reply {
         cluster_authorized_operations: operations::when(asked.of_cluster, operations::OF_CLUSTER),
         ..Default::default()
     })
+    .await
 }

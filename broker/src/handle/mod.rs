@@ -34,6 +34,8 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+#[cfg(test)]
+mod long_stories;
 mod metadata;
 mod offset_commit;
 mod offset_delete;

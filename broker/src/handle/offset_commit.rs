@@ -11,7 +11,7 @@ use corelane_net::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 };
-use corelane_net::wire::Uuid;
+use corelane_net::wire::{Array, Uuid};
 
 use super::Call;
 use crate::edge::group_code;
@@ -32,7 +32,7 @@ struct Named {
 }
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (request, mut topics) = match read(&call) {
+    let (request, mut topics) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -43,6 +43,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         for topic in &committed.topics {
             for it in &topic.partitions {
                 results.insert((topic.topic.as_str(), it.partition), group_code(it.error));
+                call.node.one_more().await;
             }
         }
         for topic in &mut topics {
@@ -52,14 +53,15 @@ pub(super) async fn handle(call: Call) -> Reply {
                     let result = results.get(&(known.as_str(), *partition));
                     *error = *result.expect("every partition of a commit has its result");
                 }
+                call.node.one_more().await;
             }
         }
     }
-    answer(&call, &topics)
+    answer(&call, &topics).await
 }
 
-fn read(call: &Call) -> Result<(OffsetCommit, Vec<Named>), Reply> {
-    let request = call.decode::<OffsetCommitRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(OffsetCommit, Vec<Named>), Reply> {
+    let request = call.decode::<OffsetCommitRequest<'_>>().await?;
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut commits = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -89,12 +91,14 @@ fn read(call: &Call) -> Result<(OffsetCommit, Vec<Named>), Reply> {
                 _ => ErrorCode::UnknownTopicOrPartition,
             };
             partitions.push((it.partition_index, error));
+            call.node.one_more().await;
         }
         let known = known.map(|it| it.name.clone());
         if let (Some(known), false) = (&known, kept.is_empty()) {
             commits.push(CommitTopic { topic: known.clone(), partitions: kept });
         }
         topics.push(Named { name: topic.name.to_owned(), id, known, partitions });
+        call.node.one_more().await;
     }
     let retention = request.retention_time_ms;
     let commit = OffsetCommit {
@@ -109,18 +113,24 @@ fn read(call: &Call) -> Result<(OffsetCommit, Vec<Named>), Reply> {
     Ok((commit, topics))
 }
 
-fn answer(call: &Call, topics: &[Named]) -> Reply {
-    let told = topics.iter().map(|topic| OffsetCommitResponseTopic {
-        name: &topic.name,
-        topic_id: Uuid(topic.id.0),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|(partition, error)| OffsetCommitResponsePartition {
-                partition_index: *partition,
-                error_code: error.code(),
-            })
-            .collect(),
-    });
-    call.answer(&OffsetCommitResponse { topics: told.collect(), ..Default::default() })
+async fn answer(call: &Call, topics: &[Named]) -> Reply {
+    let told = call.node.gather(topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter();
+        let told = partitions.map(|(partition, error)| OffsetCommitResponsePartition {
+            partition_index: *partition,
+            error_code: error.code(),
+        });
+        (topic, told.collect::<Vec<_>>())
+    }));
+    let told = told.await;
+    let topic = |at: usize| {
+        let (topic, partitions) = &told[at];
+        OffsetCommitResponseTopic {
+            name: &topic.name,
+            topic_id: Uuid(topic.id.0),
+            partitions: partitions.into(),
+        }
+    };
+    let topics = Array::made(0..told.len(), &topic);
+    call.answer(&OffsetCommitResponse { topics, ..Default::default() }).await
 }

@@ -16,7 +16,7 @@ use crate::edge::group_code;
 type Topics = Vec<(String, Vec<(i32, ErrorCode)>)>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let (request, mut topics) = match read(&call) {
+    let (request, mut topics) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
@@ -26,12 +26,13 @@ pub(super) async fn handle(call: Call) -> Reply {
     };
     if deleted.error.is_some() {
         let error_code = group_code(deleted.error).code();
-        return call.answer(&OffsetDeleteResponse { error_code, ..Default::default() });
+        return call.answer(&OffsetDeleteResponse { error_code, ..Default::default() }).await;
     }
     let mut results = BTreeMap::new();
     for topic in &deleted.topics {
         for it in &topic.partitions {
             results.insert((topic.topic.as_str(), it.partition), group_code(it.error));
+            call.node.one_more().await;
         }
     }
     for (name, partitions) in &mut topics {
@@ -52,12 +53,12 @@ pub(super) async fn handle(call: Call) -> Reply {
             })
             .collect(),
     });
-    call.answer(&OffsetDeleteResponse { topics: told.collect(), ..Default::default() })
+    call.answer(&OffsetDeleteResponse { topics: told.collect(), ..Default::default() }).await
 }
 
 /// Partitions that are not there are refused here, the others by the group.
-fn read(call: &Call) -> Result<(OffsetDelete, Topics), Reply> {
-    let request = call.decode::<OffsetDeleteRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(OffsetDelete, Topics), Reply> {
+    let request = call.decode::<OffsetDeleteRequest<'_>>().await?;
     let image = call.node.image();
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut wanted = Vec::with_capacity(request.topics.len());
@@ -65,13 +66,13 @@ fn read(call: &Call) -> Result<(OffsetDelete, Topics), Reply> {
         let partitions = image.topic_named(topic.name).map_or(0, |it| it.partitions);
         let there = |index: i32| u32::try_from(index).is_ok_and(|it| it < partitions);
         let named = topic.partitions.iter().map(|it| it.partition_index);
-        let judged: Vec<(i32, ErrorCode)> = named
-            .map(|it| match there(it) {
-                true => (it, ErrorCode::None),
-                false => (it, ErrorCode::UnknownTopicOrPartition),
-            })
-            .collect();
-        let kept: Vec<i32> = judged.iter().map(|it| it.0).filter(|&it| there(it)).collect();
+        let judged = named.map(|it| match there(it) {
+            true => (it, ErrorCode::None),
+            false => (it, ErrorCode::UnknownTopicOrPartition),
+        });
+        let judged: Vec<(i32, ErrorCode)> = call.node.gather(judged).await;
+        let kept = judged.iter().map(|it| it.0).filter(|&it| there(it));
+        let kept: Vec<i32> = call.node.gather(kept).await;
         if !kept.is_empty() {
             wanted.push((topic.name.to_owned(), kept));
         }

@@ -59,11 +59,12 @@ struct ToldTopic {
 
 pub(super) async fn handle(call: Call) -> Reply {
     // Whether only stable offsets count makes no difference: none is part of a transaction.
-    let wanted = match read(&call) {
+    let wanted = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let answers = call.node.ask_groups(wanted.iter().map(request).collect()).await;
+    let requests = call.node.gather(wanted.iter().map(request)).await;
+    let answers = call.node.ask_groups(requests).await;
     let told: Vec<Told> = wanted
         .into_iter()
         .zip(answers)
@@ -74,44 +75,54 @@ pub(super) async fn handle(call: Call) -> Reply {
             tell(&call, wanted, fetched)
         })
         .collect();
-    if call.version < BATCHED_FROM { answer_one(&call, &told[0]) } else { answer_all(&call, &told) }
+    if call.version < BATCHED_FROM {
+        answer_one(&call, &told[0]).await
+    } else {
+        answer_all(&call, &told).await
+    }
 }
 
-fn read(call: &Call) -> Result<Vec<Wanted>, Reply> {
-    let request = call.decode::<OffsetFetchRequest<'_>>()?;
+async fn read(call: &Call) -> Result<Vec<Wanted>, Reply> {
+    let request = call.decode::<OffsetFetchRequest<'_>>().await?;
     if call.version < BATCHED_FROM {
-        let topics = request.topics.as_ref().map(|topics| {
-            let wanted = topics.iter().map(|it| WantedTopic {
-                id: TopicId::ZERO,
-                name: Some(it.name.to_owned()),
-                partitions: it.partition_indexes.iter().collect(),
-            });
-            wanted.collect()
-        });
+        let mut wanted = Vec::new();
+        for it in request.topics.iter().flatten() {
+            let (id, name) = (TopicId::ZERO, Some(it.name.to_owned()));
+            let partitions = call.node.gather(it.partition_indexes.iter()).await;
+            wanted.push(WantedTopic { id, name, partitions });
+            call.node.one_more().await;
+        }
+        let topics = request.topics.is_some().then_some(wanted);
         return Ok(vec![Wanted { group: request.group_id.to_owned(), topics }]);
     }
     let image = call.node.image();
     // Who asks twice for all of a group is told once: else a short question had an endless answer.
     let mut whole = BTreeSet::new();
-    let is_new = |it: &OffsetFetchRequestGroup<'_>| {
+    let mut is_new = |it: &OffsetFetchRequestGroup<'_>| {
         it.topics.is_some() || whole.insert(it.group_id.to_owned())
     };
-    let groups = request.groups.iter().filter(is_new).map(|group| {
-        let topics = group.topics.as_ref().map(|topics| {
-            let wanted = topics.iter().map(|it| {
-                let id = TopicId(it.topic_id.0);
-                let name = if call.version < IDS_FROM {
-                    Some(it.name.to_owned())
-                } else {
-                    image.topic(id).map(|it| it.name.clone())
-                };
-                WantedTopic { id, name, partitions: it.partition_indexes.iter().collect() }
-            });
-            wanted.collect()
-        });
-        Wanted { group: group.group_id.to_owned(), topics }
-    });
-    Ok(groups.collect())
+    let mut groups = Vec::new();
+    for group in &request.groups {
+        call.node.one_more().await;
+        if !is_new(&group) {
+            continue;
+        }
+        let mut wanted = Vec::new();
+        for it in group.topics.iter().flatten() {
+            let id = TopicId(it.topic_id.0);
+            let name = if call.version < IDS_FROM {
+                Some(it.name.to_owned())
+            } else {
+                image.topic(id).map(|it| it.name.clone())
+            };
+            let partitions = call.node.gather(it.partition_indexes.iter()).await;
+            wanted.push(WantedTopic { id, name, partitions });
+            call.node.one_more().await;
+        }
+        let topics = group.topics.is_some().then_some(wanted);
+        groups.push(Wanted { group: group.group_id.to_owned(), topics });
+    }
+    Ok(groups)
 }
 
 fn request(wanted: &Wanted) -> Request {
@@ -176,7 +187,7 @@ fn refused(topic: WantedTopic, error: ErrorCode) -> ToldTopic {
     }
 }
 
-fn answer_one(call: &Call, told: &Told) -> Reply {
+async fn answer_one(call: &Call, told: &Told) -> Reply {
     let topics = told.topics.iter().map(|topic| OffsetFetchResponseTopic {
         name: &topic.name,
         partitions: topic
@@ -196,9 +207,10 @@ fn answer_one(call: &Call, told: &Told) -> Reply {
         error_code: group_code(told.error).code(),
         ..Default::default()
     })
+    .await
 }
 
-fn answer_all(call: &Call, told: &[Told]) -> Reply {
+async fn answer_all(call: &Call, told: &[Told]) -> Reply {
     let groups = told.iter().map(|told| OffsetFetchResponseGroup {
         group_id: &told.group,
         topics: told
@@ -222,5 +234,5 @@ fn answer_all(call: &Call, told: &[Told]) -> Reply {
             .collect(),
         error_code: group_code(told.error).code(),
     });
-    call.answer(&OffsetFetchResponse { groups: groups.collect(), ..Default::default() })
+    call.answer(&OffsetFetchResponse { groups: groups.collect(), ..Default::default() }).await
 }

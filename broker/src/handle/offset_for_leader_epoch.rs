@@ -26,29 +26,36 @@ struct Wanted {
 type Ended = Result<(LeaderEpoch, Offset), ErrorCode>;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let wanted = match read(&call) {
+    let wanted = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
-    let mut ended = look_up(&call.node, &wanted).await.into_iter();
-    let topics = wanted.0.iter().map(|(topic, parts)| OffsetForLeaderTopicResult {
-        topic,
-        partitions: parts.iter().zip(ended.by_ref()).map(|(it, end)| answer(it, end)).collect(),
-    });
-    call.answer(&OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
+    let ended = look_up(&call.node, &wanted).await;
+    let told = wanted.all().zip(ended).map(|((_, it), end)| answer(it, end));
+    let told = call.node.gather(told).await;
+    let mut left = told.as_slice();
+    let topics = call.node.gather(wanted.0.iter().map(|(topic, parts)| {
+        let (here, rest) = left.split_at(parts.len());
+        left = rest;
+        OffsetForLeaderTopicResult { topic, partitions: here.into() }
+    }));
+    let topics = topics.await.into();
+    call.answer(&OffsetForLeaderEpochResponse { topics, ..Default::default() }).await
 }
 
-fn read(call: &Call) -> Result<ByTopic<Wanted>, Reply> {
-    let request = call.decode::<OffsetForLeaderEpochRequest<'_>>()?;
-    let topics = request.topics.iter().map(|it| {
+async fn read(call: &Call) -> Result<ByTopic<Wanted>, Reply> {
+    let request = call.decode::<OffsetForLeaderEpochRequest<'_>>().await?;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for it in &request.topics {
         let partitions = it.partitions.iter().map(|it| Wanted {
             index: it.partition,
             current: LeaderEpoch(it.current_leader_epoch),
             epoch: LeaderEpoch(it.leader_epoch),
         });
-        (it.topic.to_owned(), partitions.collect())
-    });
-    Ok(ByTopic(topics.collect()))
+        topics.push((it.topic.to_owned(), call.node.gather(partitions).await));
+        call.node.one_more().await;
+    }
+    Ok(ByTopic(topics))
 }
 
 async fn look_up(node: &Node, wanted: &ByTopic<Wanted>) -> Vec<Ended> {
@@ -62,16 +69,20 @@ async fn look_up(node: &Node, wanted: &ByTopic<Wanted>) -> Vec<Ended> {
             }
             Err(code) => ended.push(Err(code)),
         }
+        node.one_more().await;
     }
     let asks = places::by_lane(node, accepted).into_iter().map(|(home, parts)| async move {
         let ats: Vec<usize> = parts.iter().map(|it| it.1.0).collect();
         let look = move |node: &Node| {
-            let end = |(of, (_, epoch)): &(TopicPartition, (usize, LeaderEpoch))| {
-                end_of(node, of, *epoch)
-            };
-            parts.iter().map(end).collect::<Vec<Ended>>()
+            let node = node.clone();
+            async move {
+                let end = |(of, (_, epoch)): &(TopicPartition, (usize, LeaderEpoch))| {
+                    end_of(&node, of, *epoch)
+                };
+                node.gather(parts.iter().map(end)).await
+            }
         };
-        (ats, node.on_lane(home, look).await)
+        (ats, node.work_on_lane(home, look).await)
     });
     for (ats, found) in join_all(asks).await {
         for (at, end) in ats.into_iter().zip(found) {

@@ -38,14 +38,14 @@ struct Named {
 }
 
 pub(super) async fn handle(mut call: Call) -> Reply {
-    let (acks, timeout, topics, parts) = match read(&call) {
+    let (acks, timeout, topics, parts) = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
     let wait = acks != 0;
     if !(-1..=1).contains(&acks) {
         let told: Vec<_> = parts.iter().map(|_| refused(ErrorCode::InvalidRequiredAcks)).collect();
-        return answer(&call, &topics, &parts, &told);
+        return answer(&call, &topics, &parts, &told).await;
     }
     let produced = append(&mut call, &parts, wait, timeout).await;
     if !wait {
@@ -55,11 +55,11 @@ pub(super) async fn handle(mut call: Call) -> Reply {
             Some(error) => Reply::Close(format!("records without acknowledgement: {error:?}")),
         };
     }
-    answer(&call, &topics, &parts, &produced)
+    answer(&call, &topics, &parts, &produced).await
 }
 
-fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply> {
-    let request = call.decode::<ProduceRequest<'_>>()?;
+async fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply> {
+    let request = call.decode::<ProduceRequest<'_>>().await?;
     if request.transactional_id.is_some() {
         return Err(Reply::Close(
             "a transactional produce where no transactions are offered".into(),
@@ -94,8 +94,10 @@ fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply> {
                 }
             };
             parts.push(Part { index: partition.index, batch });
+            call.node.one_more().await;
         }
         topics.push(Named { name: data.name.to_owned(), id, parts: first..parts.len() });
+        call.node.one_more().await;
     }
     let timeout = Nanos::millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     Ok((request.acks, timeout, topics, parts))
@@ -176,6 +178,7 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
         if home == here {
             pending.push(node.append(&of, batch, sent));
             pending_at.push(at);
+            node.one_more().await;
         } else {
             let (places, asks) = away.entry(home).or_default();
             places.push(at);
@@ -193,14 +196,17 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
     call.reached(|it| &it.committed);
     for (at, produced) in pending_at.into_iter().zip(settled) {
         told[at] = Some(outcome(produced));
+        node.one_more().await;
     }
     for (places, tell) in away_at.into_iter().zip(answers) {
         let Tell::Produced(produced) = tell else { panic!("batches are answered one by one") };
         for (at, produced) in places.into_iter().zip(produced) {
             told[at] = Some(outcome(produced));
+            node.one_more().await;
         }
     }
-    told.into_iter().map(|it| it.expect("every batch has an outcome")).collect()
+    let told = told.into_iter().map(|it| it.expect("every batch has an outcome"));
+    node.gather(told).await
 }
 
 /// Waits for both, started in this order.
@@ -231,7 +237,7 @@ async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output =
 }
 
 /// Nothing is gathered for the answer: each part of it is made while it is written.
-fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Reply {
+async fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Reply {
     let part = |at: usize| {
         let told = &told[at];
         let faults = told.faults.iter().map(|(index, why)| BatchIndexAndErrorMessage {
@@ -255,5 +261,5 @@ fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Re
         partition_responses: Array::made(topics[at].parts.clone(), &part),
     };
     let responses = Array::made(0..topics.len(), &topic);
-    call.answer(&ProduceResponse { responses, ..Default::default() })
+    call.answer(&ProduceResponse { responses, ..Default::default() }).await
 }

@@ -11,21 +11,21 @@ use crate::edge::group_code;
 const PROTOCOL_FROM: i16 = 5;
 
 pub(super) async fn handle(call: Call) -> Reply {
-    let request = match read(&call) {
+    let request = match read(&call).await {
         Ok(it) => it,
         Err(reply) => return reply,
     };
     let unsaid = request.protocol_type.is_none() || request.protocol.is_none();
     if PROTOCOL_FROM <= call.version && unsaid {
-        return answer(&call, &SyncAnswer::refused(GroupError::InconsistentGroupProtocol));
+        return answer(&call, &SyncAnswer::refused(GroupError::InconsistentGroupProtocol)).await;
     }
     let Answer::Sync(synced) = call.node.ask_group(Request::Sync(request)).await else {
         panic!("a sync is answered as one")
     };
-    answer(&call, &synced)
+    answer(&call, &synced).await
 }
 
-fn answer(call: &Call, synced: &SyncAnswer) -> Reply {
+async fn answer(call: &Call, synced: &SyncAnswer) -> Reply {
     call.answer(&SyncGroupResponse {
         error_code: group_code(synced.error).code(),
         protocol_type: synced.protocol_type.as_deref(),
@@ -33,10 +33,11 @@ fn answer(call: &Call, synced: &SyncAnswer) -> Reply {
         assignment: &synced.assignment,
         ..Default::default()
     })
+    .await
 }
 
-fn read(call: &Call) -> Result<SyncGroup, Reply> {
-    let request = call.decode::<SyncGroupRequest<'_>>()?;
+async fn read(call: &Call) -> Result<SyncGroup, Reply> {
+    let request = call.decode::<SyncGroupRequest<'_>>().await?;
     let assignments = request.assignments.iter();
     Ok(SyncGroup {
         group: request.group_id.to_owned(),

@@ -81,7 +81,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(by_id: bool, now: Nanos) -> Self {
+    pub(crate) fn new(by_id: bool, now: Nanos) -> Self {
         Self {
             by_id,
             epoch: 1,
@@ -109,9 +109,9 @@ impl Session {
         &self.topics
     }
 
-    /// What is wanted, in order: topic, partition, wish.
-    pub(crate) fn wishes(&self) -> impl Iterator<Item = (Place, usize, i32, Wish)> {
-        self.order.iter().map(|slot| {
+    /// What is wanted, in order, behind the first `passed`: topic, partition, wish.
+    pub(crate) fn wishes(&self, passed: usize) -> impl Iterator<Item = (Place, usize, i32, Wish)> {
+        self.order.iter().skip(passed).map(|slot| {
             let it = self.slots[*slot as usize].as_ref().expect("places in the order are taken");
             (Place(*slot), it.topic as usize, it.index, it.wish)
         })
@@ -206,18 +206,13 @@ impl Sessions {
         self.by_id.values().map(Session::len).sum()
     }
 
-    /// A session for a client that wants these partitions. `None` when there is no place for it.
-    pub(crate) fn make(
+    /// Keeps the session of a client. `None` when there is no place for it.
+    pub(crate) fn keep(
         &mut self,
         now: Nanos,
         mut draw: impl FnMut() -> u64,
-        by_id: bool,
-        wishes: impl IntoIterator<Item = (Named, i32, Wish)>,
-    ) -> Option<(i32, &mut Session)> {
-        let mut session = Session::new(by_id, now);
-        for (topic, index, wish) in wishes {
-            session.want(&topic, index, wish);
-        }
+        session: Session,
+    ) -> Option<i32> {
         if session.is_empty() || !self.make_room(now, session.len()) {
             return None;
         }
@@ -227,7 +222,8 @@ impl Sessions {
                 break id;
             }
         };
-        Some((id, self.by_id.entry(id).or_insert(session)))
+        self.by_id.insert(id, session);
+        Some(id)
     }
 
     /// Whether there is room for a session of so many partitions, now that one that is old enough went.
@@ -298,17 +294,18 @@ mod tests {
     }
 
     fn make(sessions: &mut Sessions, now: u64, partitions: i32) -> Option<i32> {
-        let wishes = (0..partitions).map(|it| (named("t"), it, wish(0)));
+        let mut session = Session::new(false, Nanos::secs(now));
+        (0..partitions).for_each(|it| session.want(&named("t"), it, wish(0)));
         let mut next = now;
         let draw = || {
             next += 1;
             next
         };
-        sessions.make(Nanos::secs(now), draw, false, wishes).map(|it| it.0)
+        sessions.keep(Nanos::secs(now), draw, session)
     }
 
     fn told(session: &Session) -> String {
-        let all = session.wishes().map(|(_, topic, index, wish)| {
+        let all = session.wishes(0).map(|(_, topic, index, wish)| {
             format!("{}-{index}@{}", session.topics()[topic].name, wish.from.0)
         });
         all.collect::<Vec<_>>().join(" ")

@@ -7,6 +7,7 @@
 mod controller;
 pub(crate) mod fetch_sessions;
 mod mail;
+pub(crate) mod pace;
 mod partitions;
 #[cfg(test)]
 mod waits;

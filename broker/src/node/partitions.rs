@@ -14,7 +14,7 @@ use corelane_storage::validate::{AppendRules, Compression as Stored};
 
 use super::Node;
 use super::controller::METADATA;
-use super::mail::{Ask, ProducePart, Produced, ReadPart, Sent, Stored as Placed, Tell};
+use super::mail::{Ask, Produced, ReadPart, Sent, Stored as Placed, Tell};
 use crate::config::keys;
 use crate::config::topic::{Compression, Durability, TimestampType, TopicSettings};
 use crate::groups::Asked;
@@ -29,16 +29,21 @@ impl Node {
     pub async fn serve_lanes(self) {
         loop {
             let (caller, ask) = self.0.link.next().await;
-            self.serve_one(caller, ask);
+            self.serve_one(caller, ask).await;
         }
     }
 
-    /// Effects happen here, in the order of the questions; only waiting is left to tasks.
-    fn serve_one(&self, caller: Caller<Tell>, ask: Ask) {
+    /// Effects happen here, in the order of the questions; only waiting is left to tasks. A question
+    /// with many effects gives way between them, and the next one waits.
+    async fn serve_one(&self, caller: Caller<Tell>, ask: Ask) {
         let node = self.clone();
         match ask {
             Ask::Produce { parts, wait, sent } => {
-                let pending = self.append_all(parts, sent);
+                let mut pending = Vec::with_capacity(parts.len());
+                for part in parts {
+                    pending.push(self.append(&part.of, part.batch, sent));
+                    self.one_more().await;
+                }
                 let long = pending.iter().any(Pending::waits);
                 let way = self.way_back(caller, if long { Wait::Long } else { Wait::Short });
                 self.spawn("produce for a lane", async move {
@@ -130,11 +135,6 @@ impl Node {
         lane.spawn(name, Importance::Serving, work);
     }
 
-    /// Appends batches that this lane owns.
-    fn append_all(&self, parts: Vec<ProducePart>, sent: Sent) -> Vec<Pending> {
-        parts.into_iter().map(|part| self.append(&part.of, part.batch, sent)).collect()
-    }
-
     /// Appends one batch, or lets it wait in its turn; `settle` waits for it.
     pub(crate) fn append(&self, of: &TopicPartition, batch: Piece, sent: Sent) -> Pending {
         let turn = self.store().append_in_turn(of, batch, sent.from, sent.until);
@@ -157,6 +157,7 @@ impl Node {
         for it in &mut pending {
             // What came of it is looked at below, all together.
             let _known = it.turn.wait().await;
+            self.one_more().await;
         }
         let owed = pending.iter().filter(|it| wait && !it.from_memory);
         let done = owed.filter_map(|it| it.turn.result()?.as_ref().ok());
@@ -175,7 +176,7 @@ impl Node {
             };
             Produced { result, log_start: Offset(it.log_start) }
         };
-        pending.into_iter().map(settle).collect()
+        self.gather(pending.into_iter().map(settle)).await
     }
 
     /// Reads partitions of this lane in order, until `bytes_max` are used up.
@@ -196,6 +197,7 @@ impl Node {
                 left = left.saturating_sub(read.bytes);
             }
             done.push(read);
+            self.one_more().await;
         }
         done
     }

@@ -91,18 +91,22 @@ impl Node {
         }
     }
 
+    /// What tells that a log changed; nothing when it has news already.
+    fn change_of(&self, part: &WatchPart) -> Option<Event> {
+        let shared = self.store().partition(&part.of)?;
+        let partition = shared.borrow();
+        let has_news = part.from < reached(&partition, part.up_to) || partition.deleted;
+        (!has_news).then(|| partition.changed.clone())
+    }
+
     async fn any_grown(&self, parts: &[WatchPart]) {
         loop {
             let mut waits = Vec::with_capacity(parts.len());
             for part in parts {
-                let Some(shared) = self.store().partition(&part.of) else { return };
-                let partition = shared.borrow();
-                if part.from < reached(&partition, part.up_to) || partition.deleted {
-                    return;
-                }
-                let changed = partition.changed.clone();
+                let Some(changed) = self.change_of(part) else { return };
                 let seen = changed.seen();
                 waits.push(Box::pin(async move { changed.past(seen).await }));
+                self.one_more().await;
             }
             any(waits).await;
         }

@@ -383,6 +383,12 @@ impl Lane {
         }
     }
 
+    /// Whether the task being polled has used up its slice, by what it accounted for.
+    #[must_use]
+    pub fn is_slice_spent(&self) -> bool {
+        SLICE_BYTES <= self.0.spent_bytes.get()
+    }
+
     #[must_use]
     pub fn counts(&self) -> LaneCounts {
         self.0.counts.borrow().clone()

@@ -298,7 +298,9 @@ impl<S: Service> Connection<S> {
     }
 
     fn is_turn_over(&self) -> bool {
-        STARTS_PER_TURN <= self.started || self.turn_began + TURN <= self.lane.now()
+        STARTS_PER_TURN <= self.started
+            || self.turn_began + TURN <= self.lane.now()
+            || self.lane.is_slice_spent()
     }
 
     /// The end, once nothing is left to do.
@@ -528,7 +530,7 @@ impl<S: Service> Connection<S> {
 
     /// Polls every open request, oldest first, so that effects keep their order. Once enough waits to
     /// be sent, only the oldest is brought further; once the turn is over, none that begins or ends
-    /// is followed by another.
+    /// is followed by another. None at all follows one that gave way: it may not have had its effects.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
         let mut refused = None;
         for (place, it) in self.open.iter_mut().enumerate() {
@@ -541,8 +543,9 @@ impl<S: Service> Connection<S> {
             let Progress::Serving(serving) = &mut it.progress else { continue };
             let polled = serving.as_mut().poll(context);
             let is_first = !std::mem::replace(&mut it.begun, true);
-            let is_over =
+            let is_late =
                 (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
+            let is_over = is_late || self.lane.is_slice_spent();
             let Poll::Ready(mut reply) = polled else {
                 if is_over {
                     break;

@@ -2,8 +2,9 @@
 //!
 //! One task serves one connection. It starts each request as its frame completes, in the order
 //! the frames came, and polls all of them; answers leave in that same order, however the requests
-//! finish. A request's effects happen at its first poll, so a later request of the connection sees
-//! what an earlier one changed.
+//! finish. A request's effects happen at its first poll, or, when it has so many that it gives way in
+//! between, before a later one is polled: so a later request of the connection sees what an earlier one
+//! changed.
 //!
 //! - CONN-1: no more than `in_flight_max` requests are open; beyond that nothing is read;
 //! - CONN-2: memory for a frame grows with the bytes that came, or is at most what an earlier frame of
@@ -15,7 +16,10 @@
 //!   nothing else is started or brought further until it has left;
 //!   The answers of all connections of a lane are bounded together by its [`Outbound`];
 //! - CONN-5: a connection that always has something to do gives way to the others of its lane after
-//!   a few requests or a short time, whichever is first; only a single request may take longer.
+//!   a few requests, a short time, or a slice of work that was accounted for ([`Lane::spend`]). A request
+//!   that gives way goes on first when the connection has its next turn.
+//!
+//! [`Lane::spend`]: corelane_core::lane::Lane::spend
 //!
 //! # Deadlines
 //!

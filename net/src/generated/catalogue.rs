@@ -4,7 +4,7 @@
 
 use crate::{
     api::ApiKey,
-    wire::{DecodeError, EncodeError, Message, Versions},
+    wire::{Checked, DecodeError, EncodeError, Message, Versions, Writer, Written},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +25,14 @@ pub struct Entry {
     pub decode: fn(&[u8], i16) -> Result<usize, DecodeError>,
     /// Decodes, walks the whole message and encodes it again.
     pub recode: Recode,
+    /// The same in pieces of so many elements.
+    pub recode_in_pieces: RecodeInPieces,
     /// Encodes the message with nothing set.
     pub encode_default: fn(i16, &mut Vec<u8>) -> Result<(), EncodeError>,
 }
 
 pub type Recode = fn(&[u8], i16, &mut Vec<u8>) -> Result<usize, RecodeError>;
+pub type RecodeInPieces = fn(&[u8], i16, u32, &mut Vec<u8>) -> Result<usize, RecodeError>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecodeError {
@@ -66,6 +69,23 @@ macro_rules! entry {
             recode: |bytes, version, out| {
                 let (message, length) = super::$module::$name::decode(bytes, version)?;
                 message.encode(version, out)?;
+                Ok(length)
+            },
+            recode_in_pieces: |bytes, version, elements, out| {
+                let (checked, mut written) = (Checked::by(elements), Written::by(elements));
+                let (message, length) = loop {
+                    match super::$module::$name::decode_piece(bytes, version, u32::MAX, &checked) {
+                        Err(DecodeError::Unfinished) => {}
+                        done => break done?,
+                    }
+                };
+                loop {
+                    let mut writer = Writer::copying(out).in_pieces(&mut written);
+                    match message.encode_with(version, &mut writer) {
+                        Err(EncodeError::Unfinished) => {}
+                        done => break done?,
+                    }
+                }
                 Ok(length)
             },
             encode_default: |version, out| super::$module::$name::default().encode(version, out),

@@ -5,6 +5,7 @@
 //! decoded by the same code, walking cannot fail; if it did, this code would be broken, not the
 //! peer. An array that is built to be written holds a vector or borrows a slice.
 
+use super::pieces::Rest;
 use super::{DecodeError, EncodeError, Reader, Uuid, Wire, Writer};
 use std::{fmt, ops::Range};
 
@@ -73,12 +74,44 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
     }
 
     pub(super) fn write_elements(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        if writer.is_in_pieces() {
+            return self.write_in_pieces(writer);
+        }
         match &self.0 {
             Repr::Wire { .. } => self.iter().try_for_each(|it| it.write(writer)),
             Repr::Slice(items) => items.iter().try_for_each(|it| it.write(writer)),
             Repr::Vec(items) => items.iter().try_for_each(|it| it.write(writer)),
             Repr::Made { from, to, make } => (*from..*to).try_for_each(|it| make(it).write(writer)),
         }
+    }
+
+    /// Writes the elements from where the piece before was over, until this one is.
+    #[inline(never)]
+    fn write_in_pieces(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        let (number, rest) = writer.begin_array();
+        let Rest::From(first) = rest else { return Ok(()) };
+        let mut read = self.iter();
+        if let Repr::Wire { .. } = &self.0
+            && let Some(passed) = first.checked_sub(1)
+        {
+            read.nth(passed);
+        }
+        for at in first..self.len() {
+            let piece_is_over = writer.begin_element();
+            let wrote = match &self.0 {
+                _ if piece_is_over => Err(EncodeError::Unfinished),
+                Repr::Wire { .. } => read.next().map_or(Ok(()), |it| it.write(writer)),
+                Repr::Slice(items) => items[at].write(writer),
+                Repr::Vec(items) => items[at].write(writer),
+                Repr::Made { from, make, .. } => make(from + at).write(writer),
+            };
+            if let Err(EncodeError::Unfinished) = wrote {
+                writer.end_piece(number, at);
+            }
+            wrote?;
+        }
+        writer.end_array(number);
+        Ok(())
     }
 }
 
@@ -190,6 +223,7 @@ macro_rules! number {
     ($($name:ident),*) => {$(
         impl<'a> Wire<'a> for $name {
             const BYTES_MIN: usize = size_of::<$name>();
+            const IS_FIXED: bool = true;
 
             fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
                 reader.$name()

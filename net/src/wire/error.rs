@@ -51,6 +51,8 @@ pub enum DecodeError {
         announced: usize,
         unread: usize,
     },
+    /// The piece is over before the message: nothing is wrong with it so far.
+    Unfinished,
 }
 
 impl fmt::Display for DecodeError {
@@ -81,6 +83,7 @@ impl fmt::Display for DecodeError {
             Self::TagSize { tag, announced, unread } => {
                 write!(f, "tagged field {tag} announced {announced} bytes and left {unread} unread")
             }
+            Self::Unfinished => write!(f, "not all was looked at yet"),
         }
     }
 }
@@ -115,6 +118,8 @@ pub enum EncodeError {
     NoSplices {
         bytes: u32,
     },
+    /// The piece is over before the message: the next one goes on.
+    Unfinished,
 }
 
 impl fmt::Display for EncodeError {
@@ -135,6 +140,7 @@ impl fmt::Display for EncodeError {
             Self::NoSplices { bytes } => {
                 write!(f, "{bytes} bytes of records were left outside a writer that copies")
             }
+            Self::Unfinished => write!(f, "not all was written yet"),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod array;
 mod error;
+mod pieces;
 mod reader;
 mod record;
 mod values;
@@ -18,6 +19,7 @@ mod writer;
 
 pub use array::{Array, Iter};
 pub use error::{DecodeError, EncodeError};
+pub use pieces::{Checked, PIECE_ELEMENTS_MAX, Written};
 pub use reader::Reader;
 pub use record::{RecordKey, decode_value, encode_value, record_type};
 pub use values::{Records, Uuid, range_of};
@@ -30,6 +32,9 @@ pub trait Wire<'a>: Sized + Clone {
     /// The fewest bytes one value takes, in any version. Not zero for what arrays are made of: a
     /// count of elements is bounded by the bytes that remain.
     const BYTES_MIN: usize;
+
+    /// Whether every value takes exactly that.
+    const IS_FIXED: bool = false;
 
     /// # Errors
     /// When the bytes are not such a value.
@@ -111,6 +116,36 @@ pub trait Message<'a>: Wire<'a> {
         version: i16,
         elements_max: u32,
     ) -> Result<(Self, usize), DecodeError> {
+        Self::decode_from(bytes, version, |reader| reader.within(elements_max))
+    }
+
+    /// As [`Message::decode_within`], one piece of it. `checked` is the message's own, and new at first.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unfinished`] when there is more to do, by the same call; else as
+    /// [`Message::decode_within`].
+    fn decode_piece(
+        bytes: &'a [u8],
+        version: i16,
+        elements_max: u32,
+        checked: &'a Checked,
+    ) -> Result<(Self, usize), DecodeError> {
+        checked.begin_piece();
+        let in_pieces = |it: Reader<'a>| it.within(elements_max).in_pieces(checked);
+        let done = Self::decode_from(bytes, version, in_pieces)?;
+        checked.finish();
+        Ok(done)
+    }
+
+    /// As [`Message::decode`], by a reader of this kind.
+    ///
+    /// # Errors
+    /// As [`Message::decode`], and what the reader refuses.
+    fn decode_from(
+        bytes: &'a [u8],
+        version: i16,
+        reader: impl FnOnce(Reader<'a>) -> Reader<'a>,
+    ) -> Result<(Self, usize), DecodeError> {
         if !Self::VERSIONS.contains(version) {
             return Err(DecodeError::Version {
                 message: Self::NAME,
@@ -119,7 +154,7 @@ pub trait Message<'a>: Wire<'a> {
             });
         }
         let flexible = is_flexible(Self::FLEXIBLE_FROM, version);
-        let mut reader = Reader::new(bytes, version, flexible).within(elements_max);
+        let mut reader = reader(Reader::new(bytes, version, flexible));
         let message = Self::read(&mut reader)?;
         Ok((message, bytes.len() - reader.remaining()))
     }

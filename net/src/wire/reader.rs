@@ -6,11 +6,17 @@
 //! Stricter than Kafka in two points that no client needs: a length below -1 is refused and not
 //! null, and a string must be UTF-8.
 
+use super::pieces::{Checked, CheckedArray};
 use super::{Array, DecodeError, Records, Uuid, Wire};
+
+/// Tagged fields of one struct that are not counted.
+const TAGS_USUAL_MAX: u32 = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
+    /// How far arrays were checked, where that is done in pieces.
+    checked: Option<&'a Checked>,
     version: i16,
     flexible: bool,
     /// Elements that arrays may still have, all together.
@@ -24,7 +30,7 @@ impl<'a> Reader<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
-        Self { bytes, version, flexible, elements_left: u32::MAX }
+        Self { bytes, checked: None, version, flexible, elements_left: u32::MAX }
     }
 
     /// A reader that refuses more elements of arrays than this, all arrays of a message together.
@@ -32,6 +38,14 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn within(mut self, elements_max: u32) -> Self {
         self.elements_left = elements_max;
+        self
+    }
+
+    /// A reader that ends where a piece is over, and begins where the one before was.
+    #[must_use]
+    #[inline]
+    pub fn in_pieces(mut self, checked: &'a Checked) -> Self {
+        self.checked = Some(checked);
         self
     }
 
@@ -277,9 +291,52 @@ impl<'a> Reader<'a> {
         };
         self.elements_left = left;
         let start = *self;
-        T::check(self, count)?;
-        let bytes = &start.bytes[..start.bytes.len() - self.bytes.len()];
-        Ok(Some(Array::from_wire(Self { bytes, ..start }, count)))
+        match self.checked {
+            None => T::check(self, count)?,
+            Some(checked) => self.check_in_pieces::<T>(count, checked)?,
+        }
+        Ok(Some(Array::from_wire(start, count)))
+    }
+
+    /// As [`Wire::check`], from where the piece before was over, until this one is.
+    #[inline(never)]
+    fn check_in_pieces<T: Wire<'a>>(
+        &mut self,
+        count: usize,
+        checked: &Checked,
+    ) -> Result<(), DecodeError> {
+        let start = self.bytes.len();
+        let mut left = count;
+        if let Some(done) = checked.array_at(start) {
+            self.take(start - done.remaining)?;
+            (left, self.elements_left) = (done.left, done.elements_left);
+        }
+        while 0 < left {
+            let before = CheckedArray {
+                remaining: self.bytes.len(),
+                left,
+                elements_left: self.elements_left,
+            };
+            if checked.is_piece_over() {
+                checked.note(start, count, before);
+                return Err(DecodeError::Unfinished);
+            }
+            let now = if T::IS_FIXED { left } else { 1 };
+            match T::check(self, now) {
+                Err(DecodeError::Unfinished) => {
+                    checked.note(start, count, before);
+                    return Err(DecodeError::Unfinished);
+                }
+                done => done?,
+            }
+            left -= now;
+            let remaining = self.bytes.len();
+            let counted = if T::IS_FIXED { 1 } else { now };
+            checked.count(counted, remaining, before.remaining - remaining);
+        }
+        let (remaining, elements_left) = (self.bytes.len(), self.elements_left);
+        checked.note(start, count, CheckedArray { remaining, left: 0, elements_left });
+        Ok(())
     }
 
     /// # Errors
@@ -318,10 +375,16 @@ impl<'a> Reader<'a> {
         count: u32,
         mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
     ) -> Result<(), DecodeError> {
+        // More than any struct has cost as much as elements of arrays.
+        let many = count.saturating_sub(TAGS_USUAL_MAX);
+        let Some(left) = self.elements_left.checked_sub(many) else {
+            return Err(DecodeError::Elements { count: many as usize, left: self.elements_left });
+        };
+        self.elements_left = left;
         for _ in 0..count {
             let tag = self.uvarint()?;
             let announced = self.uvarint()? as usize;
-            let mut field = Self { bytes: self.take(announced)?, ..*self };
+            let mut field = Self { bytes: self.take(announced)?, checked: None, ..*self };
             if known(tag, &mut field)? && field.remaining() != 0 {
                 return Err(DecodeError::TagSize { tag, announced, unread: field.remaining() });
             }

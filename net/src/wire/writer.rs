@@ -3,6 +3,7 @@
 //! A length that is known only afterwards is patched into the place kept for it. Records may be
 //! left outside: then their length is written and a [`Splice`] remembers where they belong.
 
+use super::pieces::{Rest, Written};
 use super::{Array, EncodeError, Records, Uuid, Wire};
 
 /// Record bytes that were not copied: when the output is sent, `bytes` bytes from elsewhere go
@@ -17,6 +18,8 @@ pub struct Splice {
 pub struct Writer<'w> {
     out: &'w mut Vec<u8>,
     splices: Option<&'w mut Vec<Splice>>,
+    /// How far arrays were written, where that is done in pieces.
+    written: Option<&'w mut Written>,
     version: i16,
     flexible: bool,
 }
@@ -25,13 +28,60 @@ impl<'w> Writer<'w> {
     /// Copies records into the output.
     #[must_use]
     pub fn copying(out: &'w mut Vec<u8>) -> Self {
-        Self { out, splices: None, version: 0, flexible: false }
+        Self { out, splices: None, written: None, version: 0, flexible: false }
     }
 
     /// Leaves [`Records::Outside`] outside, noting each in `splices`, in output order.
     #[must_use]
     pub fn splicing(out: &'w mut Vec<u8>, splices: &'w mut Vec<Splice>) -> Self {
-        Self { out, splices: Some(splices), version: 0, flexible: false }
+        Self { out, splices: Some(splices), written: None, version: 0, flexible: false }
+    }
+
+    /// A writer that ends where a piece is over, and begins where the one before was. `written` is the
+    /// message's own, new at first and with nothing in the output then; what is written must be the same
+    /// each time. While it is not finished the output is what was written so far.
+    #[must_use]
+    pub fn in_pieces(mut self, written: &'w mut Written) -> Self {
+        written.begin_piece(self.out, self.splices.as_ref().map_or(0, |it| it.len()));
+        self.written = Some(written);
+        self
+    }
+
+    #[inline]
+    pub(super) fn is_in_pieces(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// Begins an array: which one it is, and what is to be written of it.
+    pub(super) fn begin_array(&mut self) -> (u32, Rest) {
+        let written = self.written.as_mut().expect("asked only when written in pieces");
+        let number = written.number();
+        let (rest, here) = written.begin_array();
+        if let Some((out, splices)) = here {
+            *self.out = out;
+            if let Some(it) = &mut self.splices {
+                it.truncate(splices);
+            }
+        }
+        (number, rest)
+    }
+
+    /// Begins an element; whether the piece is over before it.
+    pub(super) fn begin_element(&mut self) -> bool {
+        let length = self.out.len();
+        self.written.as_mut().is_some_and(|it| it.begin_element(length))
+    }
+
+    pub(super) fn end_piece(&mut self, number: u32, element: usize) {
+        if let Some(it) = &mut self.written {
+            it.end_piece(number, element);
+        }
+    }
+
+    pub(super) fn end_array(&mut self, number: u32) {
+        if let Some(it) = &mut self.written {
+            it.end_array(number);
+        }
     }
 
     #[must_use]
@@ -64,7 +114,7 @@ impl<'w> Writer<'w> {
         let length = self.out.len();
         let splices = self.splices.as_ref().map_or(0, |it| it.len());
         let result = write(self);
-        if result.is_err() {
+        if result.is_err_and(|it| it != EncodeError::Unfinished) {
             self.out.truncate(length);
             if let Some(it) = &mut self.splices {
                 it.truncate(splices);
@@ -85,6 +135,10 @@ impl<'w> Writer<'w> {
             let start = it.out.len();
             let splices = it.splices.as_ref().map_or(0, |it| it.len());
             it.i32(0);
+            assert!(
+                !it.is_in_pieces() || start == 0,
+                "what is written in pieces begins the output"
+            );
             write(it)?;
             let outside = it.splices.iter().flat_map(|it| &it[splices..]);
             let outside: usize = outside.map(|it| it.bytes as usize).sum();
@@ -326,6 +380,8 @@ impl<'w> Writer<'w> {
         write: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         self.uvarint(tag);
+        // The size comes first, so a tagged field is written at once.
+        let written = self.written.take();
         let place = self.out.len();
         let splices = self.splices.as_ref().map_or(0, |it| it.len());
         self.out.push(0);
@@ -337,6 +393,7 @@ impl<'w> Writer<'w> {
         );
         let (digits, count) = uvarint_digits(fit(self.out.len() - place - 1)?.cast_unsigned());
         self.out.splice(place..=place, digits[..count].iter().copied());
+        self.written = written;
         Ok(())
     }
 

@@ -7,7 +7,9 @@ use corelane_core::ring::sim::{Fault, Faults, seeds};
 use corelane_core::time::Nanos;
 use corelane_net::conn::{ConnLimits, Ended};
 
-use crate::stage::{BYSTANDER, PORT, Stage, answer_to, both, receive, request, send};
+use crate::stage::{
+    BYSTANDER, LONG, LONG_SLICES, PORT, Stage, answer_to, both, receive, request, send,
+};
 
 /// Small and large requests, quick and slow, their answers small and large.
 fn requests() -> Vec<Vec<u8>> {
@@ -272,4 +274,28 @@ fn a_flood_of_requests_gives_way_to_every_other_task() {
         most = most.max(served);
     }
     assert_eq!(most, AT_ONCE, "no flood had all of its turn");
+}
+
+/// A request that accounts for its work gives way after each slice of it, to every other task of the
+/// lane, but not to what came behind it on its own connection.
+#[test]
+fn a_long_request_gives_way_to_others_and_keeps_its_place() {
+    let mut most = 0;
+    for seed in seeds(10) {
+        let mut stage = Stage::new(seed, Faults::none(), ConnLimits::default(), 1 << 20);
+        let got = stage.run(Nanos::secs(25), |lane, socket| async move {
+            let numbers = [BYSTANDER, 1, LONG, 2, LONG, 3];
+            let requests: Vec<u8> =
+                numbers.iter().flat_map(|number| request(0, 1, *number, 0)).collect();
+            assert!(send(&lane, &socket, &requests).await);
+            receive(&lane, &socket, 6 * 5).await.len()
+        });
+        assert_eq!(got, Some(6 * 5), "seed {seed}");
+        assert_eq!(*stage.seen.effects.borrow(), [BYSTANDER, 1, LONG, 2, LONG, 3], "seed {seed}");
+        assert_eq!(stage.seen.slices.get(), 2 * LONG_SLICES);
+        let slices = stage.seen.slices_between_most.get();
+        assert!(slices <= 1, "seed {seed}: {slices} slices");
+        most = most.max(slices);
+    }
+    assert_eq!(most, 1, "no bystander looked on");
 }

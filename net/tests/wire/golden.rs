@@ -109,3 +109,16 @@ fn our_defaults_are_kafkas() {
     }
     assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n"));
 }
+
+#[test]
+fn in_pieces_of_any_size_a_message_is_read_and_written_the_same() {
+    for Golden { message, version, variant, bytes } in goldens() {
+        for elements in [1, 2, 3, 1000] {
+            let mut ours = Vec::new();
+            let read = (message.recode_in_pieces)(&bytes, version, elements, &mut ours);
+            let told = || format!("{} version {version}, {variant:?}, by {elements}", message.name);
+            assert_eq!(read, Ok(bytes.len()), "{}", told());
+            assert!(ours == bytes, "{}", told());
+        }
+    }
+}

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use corelane_core::buf::Buf;
 use corelane_core::lane::{Importance, Lane};
+use corelane_core::limits::SLICE_BYTES;
 use corelane_core::ring::sim::{Faults, NodeId, World};
 use corelane_core::ring::{Fd, Outcome};
 use corelane_core::time::Nanos;
@@ -40,16 +41,25 @@ pub(crate) struct Seen {
     pub(crate) promised_most: Cell<usize>,
     /// The most requests that took effect between two turns of a bystander.
     pub(crate) served_between_most: Cell<usize>,
+    /// Slices that a long request used up, and the most between two turns of a bystander.
+    pub(crate) slices: Cell<usize>,
+    pub(crate) slices_between_most: Cell<usize>,
 }
 
 /// A request of this number starts another task on the lane, which has a turn whenever it can.
 pub(crate) const BYSTANDER: u8 = 77;
 const BYSTANDER_TURNS: usize = 200;
 
+/// A request of this number takes effect after so many slices of the lane.
+pub(crate) const LONG: u8 = 88;
+pub(crate) const LONG_SLICES: usize = 100;
+
 async fn stand_by(lane: Lane, seen: Rc<Seen>) {
     for _ in 0..BYSTANDER_TURNS {
-        let before = seen.effects.borrow().len();
+        let (before, slices) = (seen.effects.borrow().len(), seen.slices.get());
         lane.yield_now().await;
+        let slices = seen.slices.get() - slices;
+        seen.slices_between_most.set(seen.slices_between_most.get().max(slices));
         let served = seen.effects.borrow().len() - before;
         seen.served_between_most.set(seen.served_between_most.get().max(served));
     }
@@ -84,6 +94,12 @@ impl Service for Echo {
         Box::pin(async move {
             let _leaving = leaving;
             let bytes = frame.filled();
+            if bytes[7] == LONG {
+                for _ in 0..LONG_SLICES {
+                    seen.slices.set(seen.slices.get() + 1);
+                    lane.spend(SLICE_BYTES).await;
+                }
+            }
             seen.effects.borrow_mut().push(bytes[7]);
             if bytes[7] == BYSTANDER {
                 lane.spawn("b", Importance::Serving, stand_by(lane.clone(), Rc::clone(&seen)));
