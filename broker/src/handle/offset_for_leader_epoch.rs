@@ -106,8 +106,11 @@ fn accept(image: &Image, topic: &str, wanted: &Wanted) -> Result<TopicPartition,
 /// What the lane that owns the partition knows.
 fn end_of(node: &Node, of: &TopicPartition, epoch: LeaderEpoch) -> Ended {
     let shared = node.store().readable(of).map_err(|it| it.code())?;
-    let known = shared.borrow().end_of_epoch(epoch);
-    Ok(known.unwrap_or((LeaderEpoch::NONE, Offset::NONE)))
+    let partition = shared.borrow();
+    let known = partition.end_of_epoch(epoch);
+    // What is not durable may be taken back, and was never shown.
+    let told = known.map(|(epoch, end)| (epoch, end.min(partition.visible())));
+    Ok(told.unwrap_or((LeaderEpoch::NONE, Offset::NONE)))
 }
 
 fn answer(wanted: &Wanted, ended: Ended) -> EpochEndOffset {
