@@ -44,6 +44,9 @@ const RECEIVE_SHARE: usize = 2;
 /// How often the log is asked for something to tell.
 const NOTICE_PAUSE: Nanos = Nanos::secs(1);
 
+/// How often memory that was not needed goes back, a part of it.
+const TRIM_PAUSE: Nanos = Nanos::secs(1);
+
 /// The lanes' ways to each other, one of each kind for each lane.
 pub struct Ports {
     pub boot: Port<BootAsk, BootTell>,
@@ -215,6 +218,7 @@ impl Share {
             Importance::Background,
             tell_notices(node.clone(), self.reporter.clone()),
         );
+        self.lane.spawn("trim", Importance::Background, trim(self.lane.clone()));
         self.node = Some(node);
         Ok(())
     }
@@ -272,6 +276,14 @@ impl Share {
             self.accepting.push(self.lane.spawn("accept", Importance::Serving, accepting));
         }
         Ok(())
+    }
+}
+
+/// Gives back to the host what the lane's memory does not need.
+async fn trim(lane: Lane) {
+    loop {
+        lane.sleep(TRIM_PAUSE).await;
+        lane.pool().trim();
     }
 }
 

@@ -34,6 +34,11 @@ impl Block {
         self.memory.bytes()
     }
 
+    /// Gives the pages back to the host, whatever the allocator does with their addresses.
+    pub(super) fn give_up(&mut self) {
+        self.memory.give_up();
+    }
+
     /// Overwrites everything, so that a reader of stale memory is caught by its content.
     pub(super) fn poison(&mut self) {
         // SAFETY: `&mut self` proves that no writer and no slice exists; the range is ours.

@@ -3,6 +3,7 @@
 //! A pool belongs to one lane, but its blocks may be dropped anywhere: they come home through a
 //! bounded lock-free queue per size. What a full queue cannot take is freed. What the budget
 //! cannot give is refused, and the caller waits or answers "later"; nothing here grows unseen.
+//! What lies idle for long goes back to the host, a part at a time ([`Pool::trim`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -42,12 +43,20 @@ const IDLE_SHARE: usize = 4;
 /// Blocks of one size kept idle at most, however small they are.
 const IDLE_BLOCKS_MAX: usize = 16_384;
 
+/// The share of what was not needed, as a divisor, that one [`Pool::trim`] gives back.
+const TRIM_SHARE: usize = 8;
+
+/// Bytes one [`Pool::trim`] gives back at most, so that it takes a moment only.
+const TRIM_BYTES_MAX: usize = 8 << 20;
+
 /// A handle to one lane's memory.
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
 struct Inner {
     idle: [ArrayQueue<Arc<Block>>; CLASSES.len()],
+    /// The fewest blocks that were idle since the last trim.
+    idle_least: [AtomicUsize; CLASSES.len()],
     budget_bytes: usize,
     /// Bytes in buffers that somebody holds.
     lent_bytes: AtomicUsize,
@@ -73,6 +82,7 @@ impl Pool {
         };
         Self(Arc::new(Inner {
             idle: CLASSES.map(queue),
+            idle_least: Default::default(),
             budget_bytes,
             lent_bytes: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
@@ -103,7 +113,11 @@ impl Pool {
             inner.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let idle = class.and_then(|it| inner.idle[it].pop().or_else(|| self.cut(it)));
+        let idle = class.and_then(|it| {
+            let block = inner.idle[it].pop().or_else(|| self.cut(it));
+            inner.idle_least[it].fetch_min(inner.idle[it].len(), Ordering::Relaxed);
+            block
+        });
         Some(Buf::from_pool(idle.unwrap_or_else(|| Block::idle(size)), self.clone()))
     }
 
@@ -120,6 +134,33 @@ impl Pool {
             drop(self.0.idle[class].push(it));
         }
         first
+    }
+
+    /// Whether so many bytes could be lent now.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let inner = &*self.0;
+        inner.lent_bytes.load(Ordering::Relaxed).saturating_add(bytes) <= inner.budget_bytes
+    }
+
+    /// Gives back to the host a part of what was not needed since the last time, so that memory which a
+    /// rush had taken comes down within some tens of these. To be called every second or so.
+    pub fn trim(&self) {
+        let inner = &*self.0;
+        let mut left = TRIM_BYTES_MAX;
+        for ((idle, least), bytes) in inner.idle.iter().zip(&inner.idle_least).zip(CLASSES) {
+            if (PIECE_BYTES_MIN..SLAB_BYTES).contains(&bytes) {
+                // Pieces of huge pages, which would not go before all of their neighbours.
+                continue;
+            }
+            let unneeded = least.load(Ordering::Relaxed).min(idle.len());
+            for _ in 0..unneeded.div_ceil(TRIM_SHARE).min(left / bytes) {
+                let Some(mut block) = idle.pop() else { break };
+                Arc::get_mut(&mut block).expect("nobody holds an idle block").give_up();
+                left -= bytes;
+            }
+            least.store(idle.len(), Ordering::Relaxed);
+        }
     }
 
     #[must_use]
@@ -205,6 +246,30 @@ mod tests {
         let pool = Pool::new(1 << 20);
         drop(pool.get(256 * 1024).expect("in budget"));
         assert_eq!(pool.stats().idle_bytes, 256 * 1024);
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_back_and_what_is_needed_stays() {
+        let pool = Pool::new(1 << 20);
+        let rush: Vec<_> = (0..40).map(|_| pool.get(1).expect("in budget")).collect();
+        drop(rush);
+        pool.trim();
+        assert_eq!(
+            pool.stats().idle_bytes,
+            40 * BLOCK_BYTES,
+            "all were needed since the last time"
+        );
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            // Three at a time, again and again.
+            let few: Vec<_> = (0..3).map(|_| pool.get(1).expect("in budget")).collect();
+            drop(few);
+            pool.trim();
+            idle.push(pool.stats().idle_bytes / BLOCK_BYTES);
+        }
+        assert!(idle.is_sorted_by(|a, b| a >= b), "{idle:?}");
+        assert_eq!((idle[0], idle[19]), (35, 3), "{idle:?}");
+        assert!(pool.get(1).expect("in budget").spare_mut().iter().all(|&it| it == 0));
     }
 
     #[test]

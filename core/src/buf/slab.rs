@@ -98,6 +98,18 @@ impl Memory {
         })
     }
 
+    /// Gives the pages back to the host, whatever the allocator does with their addresses; what they held
+    /// reads as zeroes. A piece of a huge page stays, for its neighbours would lose the huge page.
+    pub(super) fn give_up(&mut self) {
+        if cfg!(miri) || matches!(self._owner, Owner::Shared(_)) {
+            return;
+        }
+        // SAFETY: whole pages of private memory that is ours alone: nobody sees a change but that they
+        // are zero. If it is refused the pages stay, which is no worse than before.
+        let _refused =
+            unsafe { libc::madvise(self.at.as_ptr().cast(), self.bytes, libc::MADV_DONTNEED) };
+    }
+
     pub(super) fn at(&self) -> *mut u8 {
         self.at.as_ptr()
     }
