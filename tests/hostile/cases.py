@@ -61,7 +61,7 @@ def announce_ten_megabytes_and_fall_silent(world):
     world.look()
     print(f"    {mib(grown)} for 800 announcements of 10 MB")
     # A task for each is there; of what they announced, nothing.
-    assert grown < 8 * MIB, mib(grown)
+    assert grown < 6 * MIB, mib(grown)
     assert it.hear() == 800, "not closed at the progress deadline"
 
 
@@ -77,7 +77,7 @@ def one_byte_a_second(world):
     ends = [it.hear() for it in slow]
     print(f"    2,000 connections, {sum(it[0] for it in ends)} ended by the broker, the last after"
           f" {max(it[1] for it in ends)} bytes, {mib(world.grown())}")
-    assert world.grown() < 16 * MIB
+    assert world.grown() < 12 * MIB
 
 
 @case(("connections.max.idle.ms", 3000))
@@ -90,8 +90,10 @@ def five_hundred_who_say_nothing(world):
 
 # --- crowds -------------------------------------------------------------------------------------------
 
-@case(descriptors=65_536)
+@case(descriptors=65_536, keeps_mib=64)
 def twenty_thousand_connections_at_once(world):
+    """As many as four fifths of the open files that this machine allows; the rest is for the log. They are
+    20,000 where the limit can be 25,125, and fewer where it cannot be raised."""
     limit = world.broker.descriptor_limit
     many = min(20_000, limit // 5 * 4 - 100)
     all_of_them = holders(world, many, 1000)
@@ -130,7 +132,7 @@ def twenty_thousand_knock_and_two_thousand_fit(world):
     assert inside == limit - 1, f"{inside} let in beside the neighbour, {limit} may be"
     assert turned == 20_000 - inside + knocked
     assert lines <= 10 * (2 + time.monotonic() - began), f"{lines} lines"
-    assert world.grown() < 8 * 1024 * inside + 8 * MIB, mib(world.grown())
+    assert world.grown() < 8 * 1024 * inside + 16 * MIB, mib(world.grown())
     world.end_attacks()
     until(lambda: world.broker.descriptors() < 100, "descriptors stay open")
     ask(world.port, API_VERSIONS, "127.0.0.9")
@@ -145,7 +147,7 @@ def connections_that_come_and_go(world):
     for it in both:
         it.going.clear()
     print(f"    {sum(it.hear() for it in both)} connections, {mib(world.grown())}")
-    assert world.grown() < 16 * MIB
+    assert world.grown() < 12 * MIB
 
 
 def let_in(port, sources):
@@ -253,8 +255,8 @@ def a_thousand_fetches_and_nobody_reads(world):
     world.look()
     grown = world.broker.resident() - before
     print(f"    {mib(grown)} for 2 times 1,000 fetches of {mib(8 * 900_000)} each")
-    # What came is bounded by the lane, what is open by each connection; the pool keeps as much idle.
-    assert grown < 256 * MIB, mib(grown)
+    # What they ask for is in memory once, however often it waits to be sent.
+    assert grown < 32 * MIB, mib(grown)
     until(lambda: "not read in time" in world.broker.said(), "an unread connection is not let go")
 
 
@@ -307,7 +309,7 @@ def other_protocols_and_sizes_that_lie(world):
     assert " closed: " in world.broker.said()
 
 
-@case(keeps_mib=96)
+@case()
 def every_key_and_version_with_nonsense(world):
     both = [world.attack(attackers.nonsense, 3 + at, at, 2) for at in range(2)]
     for it in both:
@@ -316,22 +318,22 @@ def every_key_and_version_with_nonsense(world):
     for it in both:
         it.going.clear()
     print(f"    {sum(it.hear() for it in both)} frames, {mib(world.grown())}")
-    assert world.grown() < 64 * MIB, mib(world.grown())
+    assert world.grown() < 32 * MIB, mib(world.grown())
 
 
-@case(keeps_mib=96)
+@case()
 def good_requests_with_counts_beyond_reason(world):
     both = [world.attack(attackers.mutants, 3 + at, at, 2) for at in range(2)]
     for it in both:
         it.hear()
     world.look()
     print(f"    {sum(it.hear() for it in both)} frames, {mib(world.grown())}")
-    assert world.grown() < 96 * MIB, mib(world.grown())
+    assert world.grown() < 32 * MIB, mib(world.grown())
 
 
 # --- much for little ----------------------------------------------------------------------------------
 
-def large_questions(world, requests):
+def large_questions(world, requests, grown_mib):
     it = world.attack(attackers.repeat, requests)
     it.hear()
     world.look()
@@ -339,30 +341,30 @@ def large_questions(world, requests):
     asked, largest = it.hear()
     print(f"    {asked} questions of {mib(max(map(len, requests)))}, the largest answer {mib(largest)},"
           f" {mib(world.grown())}")
-    assert world.grown() < 256 * MIB, mib(world.grown())
+    assert world.grown() < grown_mib * MIB, mib(world.grown())
 
 
-@case(keeps_mib=256)
+@case(keeps_mib=64)
 def a_large_topic_named_fifty_thousand_times(world):
     create(world, b"wide", 5_000)
-    large_questions(world, [metadata([b"wide"] * 50_000)])
+    large_questions(world, [metadata([b"wide"] * 50_000)], 48)
 
 
-@case(keeps_mib=256)
+@case(keeps_mib=128)
 def fetches_of_a_hundred_thousand_partitions(world):
     """Some just within what one request may name, and some beyond, which are refused."""
     create(world, b"wide", 5_000)
     sizes = [(b"wide", 95_000), (b"none", 95_000), (b"wide", 300_000)]
-    large_questions(world, [fetch(name, range(count), 1000) for name, count in sizes])
+    large_questions(world, [fetch(name, range(count), 1000) for name, count in sizes], 128)
 
 
-@case(keeps_mib=256)
+@case()
 def the_settings_of_one_broker_ten_thousand_times(world):
     resource_of = b"\4" + string(b"1") + struct.pack(">i", -1)
-    large_questions(world, [frame(32, 1, struct.pack(">i", 10_000) + resource_of * 10_000 + b"\1")])
+    large_questions(world, [frame(32, 1, struct.pack(">i", 10_000) + resource_of * 10_000 + b"\1")], 24)
 
 
-@case(keeps_mib=256)
+@case(keeps_mib=160)
 def what_no_broker_could_make(world):
     """A million partitions, a member of ten megabytes, names that lead elsewhere."""
     names = [b"..", b".", b"../../etc", b"a/b", b"a\0b", b"x" * 250, b"", b"\xff\xfe", b"a b"]
@@ -371,7 +373,7 @@ def what_no_broker_could_make(world):
     requests = [create_topic(b"million", 1_000_000), frame(11, 1, string(b"heavy") + member)]
     requests += [create_topic(name, 1) for name in names]
     requests += [metadata([name], create=True) for name in names]
-    large_questions(world, requests)
+    large_questions(world, requests, 160)
     answer = ask(world.port, frame(3, 1, struct.pack(">i", -1)))
     assert b"million" not in answer, "a million partitions were made"
     for name in names:
@@ -385,7 +387,7 @@ def zstd_bomb(bytes_max):
     return b"\x28\xb5\x2f\xfd\0\x38" + block * (bytes_max // 4 - 3) + last
 
 
-@case(keeps_mib=128)
+@case(keeps_mib=64)
 def batches_that_unfold_without_end(world):
     create(world, b"bombs")
     bombs = [(4, zstd_bomb(10_000)), (1, gzip.compress(bytes(10_000_000)))]
@@ -395,7 +397,7 @@ def batches_that_unfold_without_end(world):
         ask(world.port, request)
     each = (world.broker.cpu_seconds() - cpu) / 10
     print(f"    {each * 1000:.0f} ms of CPU for one batch")
-    large_questions(world, requests)
+    large_questions(world, requests, 48)
     assert each < 1, f"{each:.2f} s of CPU for one batch"
 
 

@@ -197,14 +197,17 @@ impl Call {
         }
     }
 
+    /// An answer that was made has to leave, for what it tells has happened. When the pool has lent
+    /// everything it takes memory from outside, which counts against the lane's answers like any other;
+    /// meanwhile no connection begins a request while something of an earlier one is here (CONN-4).
     fn own(&self, bytes: &[u8]) -> Slice {
-        match self.node.lane().pool().get(bytes.len()) {
-            Some(mut buf) => {
-                buf.put(bytes);
-                buf.freeze()
-            }
-            None => Buf::copy_of(bytes).freeze(),
-        }
+        let buf = self.node.lane().pool().get(bytes.len());
+        let mut buf = buf.unwrap_or_else(|| {
+            self.node.metrics().counter("answers.outside_the_pool").add(1);
+            Buf::unpooled(bytes.len())
+        });
+        buf.put(bytes);
+        buf.freeze()
     }
 }
 

@@ -5,8 +5,8 @@
 //! few large requests do not silence everybody else.
 //!
 //! - BUDGET-1: reservations granted by [`Reservation::try_hold`] never exceed the total, but for
-//!   one connection at a time, which may pass it: else many half-received requests could wait
-//!   for each other for ever;
+//!   one connection at a time, which may pass it for one request while none of its others is here:
+//!   else many half-received requests could wait for each other for ever;
 //! - BUDGET-2: bytes that have come already are always held; then the total is exceeded by no more
 //!   than what the kernel had been told it may bring;
 //! - BUDGET-3: whoever waits is woken when something is given back.
@@ -114,13 +114,14 @@ impl Reservation {
         }
     }
 
-    /// Holds `bytes` from now on, if the budget allows it.
-    pub(super) fn try_hold(&mut self, bytes: usize) -> bool {
+    /// Holds `bytes` from now on, if the budget allows it. `may_pass`: nobody frees memory by itself if
+    /// this connection does not.
+    pub(super) fn try_hold(&mut self, bytes: usize, may_pass: bool) -> bool {
         let inner = &self.budget.0;
-        if self.bytes < bytes && !self.passes {
+        if self.bytes < bytes && !(self.passes && may_pass) {
             let others = inner.held.get() - self.bytes;
             if Self::limit(&self.budget, bytes) < others + bytes {
-                if inner.passing.get() {
+                if inner.passing.get() || !may_pass {
                     return false;
                 }
                 inner.passing.set(true);

@@ -398,7 +398,9 @@ impl<S: Service> Connection<S> {
         let (wants, has) = (self.inbox.wants(missing), self.inbox.held_bytes());
         // While it grows, both are here.
         let more = if wants == has { 0 } else { wants };
-        if !self.memory.try_hold(self.frame_bytes + has + more) {
+        // Who has requests here frees memory when they are served, and can wait for that.
+        let may_pass = self.frame_bytes == 0;
+        if !self.memory.try_hold(self.frame_bytes + has + more, may_pass) {
             self.reading = Reading::Full(self.memory.wait(self.frame_bytes + has + more));
             return;
         }
@@ -500,11 +502,13 @@ impl<S: Service> Connection<S> {
                 }
             }
             let room = self.open.len() < self.limits.in_flight_max;
-            let spent = self.membership.outbound().is_spent();
+            let (pool, outbound) = (self.lane.pool(), self.membership.outbound());
             let Some((frame, answer_bytes)) = self.waiting.take_if(|(_, answer_bytes)| {
                 let nothing_else = self.open.is_empty() && self.unsent.bytes() == 0;
                 let answers = self.unsent.bytes() + self.promised_bytes + *answer_bytes;
-                let all_fit = !spent && answers <= self.limits.pending_bytes_max;
+                let all_fit = answers <= self.limits.pending_bytes_max
+                    && !outbound.is_spent()
+                    && pool.has_room(*answer_bytes);
                 room && (nothing_else || all_fit)
             }) else {
                 break;

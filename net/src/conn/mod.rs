@@ -14,7 +14,8 @@
 //! - CONN-4: answers that wait, with those that open requests may still give, stay within
 //!   `pending_bytes_max`. A single answer may be larger than that, or than was foretold; then
 //!   nothing else is started or brought further until it has left;
-//!   The answers of all connections of a lane are bounded together by its [`Outbound`];
+//!   The answers of all connections of a lane are bounded together by its [`Outbound`]. While the lane's
+//!   pool cannot lend what an answer may need, a connection serves one request at a time;
 //! - CONN-5: a connection that always has something to do gives way to the others of its lane after
 //!   a few requests, a short time, or a slice of work that was accounted for ([`Lane::spend`]). A request
 //!   that gives way goes on first when the connection has its next turn.

@@ -170,11 +170,35 @@ fn small_answers_that_wait_take_the_room_of_their_bytes() {
     stage.check_empty();
 }
 
+/// When the rest of the lane has taken all memory, requests are served one by one: each answer then lies
+/// outside of the pool, and there is one of a connection at a time.
+#[test]
+fn without_memory_a_connection_serves_one_request_at_a_time() {
+    const COUNT: usize = 30;
+    let mut stage = Stage::new(1, Faults::none(), ConnLimits::default(), 1 << 20);
+    let crowd = std::rc::Rc::clone(&stage.crowd);
+    let got = stage.run(Nanos::secs(50), move |lane, socket| {
+        let crowd = crowd.borrow().clone().expect("it runs");
+        async move {
+            let asked = vec![request(2, 5_000, 1, 0); COUNT];
+            assert!(ask(&lane, &socket, &asked[..1]).await);
+            let pool = crowd.lane().pool();
+            let mut hogged = Vec::new();
+            for bytes in [64 << 20, 1 << 20, BLOCK_BYTES] {
+                hogged.extend(std::iter::from_fn(|| pool.get(bytes)));
+            }
+            ask(&lane, &socket, &asked).await
+        }
+    });
+    assert_eq!((got, stage.seen.open_most.get()), (Some(true), 1));
+    stage.check_empty();
+}
+
 /// Peers of every kind at once, on a network that misbehaves: no budget is passed by more than it says.
 #[test]
 fn no_budget_is_exceeded_whatever_peers_do() {
     const PEERS: usize = 6;
-    const RECEIVE: usize = 256 * 1024;
+    const RECEIVE: usize = 96 * 1024;
     const SEND: usize = 128 * 1024;
     const ANSWER_MOST: usize = 64 * 1024;
     // A frame of at most 30,000 bytes lies in this.
@@ -226,7 +250,7 @@ async fn peer(lane: Lane, addr: std::net::SocketAddr) {
     let frames = [10, 1_000, 30_000 - 8][draw(3) as usize];
     let asked: Vec<_> = (0..40)
         .map(|_| {
-            let (wait_ms, answer) = (draw(3) as u8, draw(largest) as u16);
+            let (wait_ms, answer) = (draw(100) as u8, draw(largest) as u16);
             request(wait_ms, answer, 1, draw(frames) as usize)
         })
         .collect();
