@@ -13,8 +13,8 @@ use super::tasks::TaskId;
 use crate::buf::{Buf, Slice};
 use crate::limits::BLOCK_BYTES;
 use crate::ring::{
-    Access, Completion, Connection, Entry, Errno, Fd, FileKind, FileStat, Op, Outcome, Parts,
-    Space, Sync, Ticket,
+    Access, Completion, Connection, Entry, Errno, Fd, FileKind, FileRange, FileStat, Op, Outcome,
+    Parts, Space, Sync, Ticket,
 };
 
 /// What the lane knows of each operation that somebody may still ask about.
@@ -406,6 +406,16 @@ impl Lane {
         let (result, op) = self.op(Op::Read { file: file.clone(), at, buf }).await;
         let Op::Read { buf, .. } = op else { panic!("the ring gave back {op:?}") };
         (expect!(result, Outcome::Bytes(it) => it), buf)
+    }
+
+    /// Whether a range of a file is in the page cache, as far as anybody can tell.
+    ///
+    /// # Errors
+    /// Why nobody can.
+    pub async fn is_resident(&self, range: &FileRange) -> Result<bool, Errno> {
+        let FileRange { file, at, bytes } = range.clone();
+        let (result, _) = self.op(Op::Resident { file, at, bytes }).await;
+        expect!(result, Outcome::Resident(it) => it)
     }
 
     /// Reads until the buffer holds `bytes` more than now, or the file ends. Says how many came.

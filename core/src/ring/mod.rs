@@ -23,7 +23,9 @@ pub mod sim;
 
 pub use errno::Errno;
 pub use fd::{Closing, Fd};
-pub use op::{Access, Completion, Connection, Entry, FileKind, FileStat, Op, Outcome, Space, Sync};
+pub use op::{
+    Access, Completion, Connection, Entry, FileKind, FileRange, FileStat, Op, Outcome, Space, Sync,
+};
 pub use parts::Parts;
 
 use crate::buf::Pool;

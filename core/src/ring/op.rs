@@ -63,6 +63,13 @@ pub enum Op {
         at: u64,
         buf: Buf,
     },
+    /// Asks whether a range of a file is in the page cache, so that [`Op::SendFile`] sends it without
+    /// waiting for the disk.
+    Resident {
+        file: Fd,
+        at: u64,
+        bytes: u32,
+    },
     /// Writes all of `data`; may be short.
     Write {
         file: Fd,
@@ -122,6 +129,14 @@ pub enum Op {
     Wake {
         lane: LaneId,
     },
+}
+
+/// A part of an open file. Whoever has it keeps the file's bytes, whatever becomes of its name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileRange {
+    pub file: Fd,
+    pub at: u64,
+    pub bytes: u32,
 }
 
 /// How a file is opened.
@@ -203,6 +218,8 @@ pub enum Outcome {
     Stat(FileStat),
     Entries(Vec<Entry>),
     Space(Space),
+    /// Also `false` where the kernel cannot tell.
+    Resident(bool),
 }
 
 /// One answer of a ring.

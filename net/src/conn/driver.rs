@@ -11,13 +11,14 @@ use std::task::{Context, Poll};
 use corelane_core::buf::{Buf, Slice};
 use corelane_core::lane::{Lane, Pending};
 use corelane_core::limits::PARTS_MAX;
-use corelane_core::ring::{Errno, Fd, Op, Outcome, Parts};
+use corelane_core::ring::{Errno, Fd, Op, Outcome};
 use corelane_core::sync::Taker;
 use corelane_core::time::Nanos;
 
 use super::budget::Reservation;
 use super::crowd::{Crowd, Membership};
 use super::inbox::{Inbox, Standing};
+use super::leaving::{Leaving, memory_in};
 use super::outbound::{Unsent, memory_of};
 use super::{ConnLimits, Peer, Reply, Service, Serving};
 use crate::frame::FrameError;
@@ -132,8 +133,7 @@ struct Connection<S> {
     leaving_bytes: usize,
     /// Since when something is always unsent.
     unsent_since: Nanos,
-    /// What was gathered to be sent and has not left; empty while it is on its way.
-    parts: Parts,
+    leaving: Leaving,
     sending: Option<Pending>,
     /// When the first byte of the frame came that is not whole yet.
     frame_began: Nanos,
@@ -172,7 +172,7 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         unsent: crowd.outbound().unsent(),
         leaving_bytes: 0,
         unsent_since: now,
-        parts: Parts::from(Vec::new()),
+        leaving: Leaving::new(),
         sending: None,
         frame_began: now,
         paused_at: now,
@@ -306,7 +306,7 @@ impl<S: Service> Connection<S> {
     /// The end, once nothing is left to do.
     fn ended(&mut self) -> Option<Ended> {
         let left = self.sending.is_some()
-            || !self.parts.is_empty()
+            || !self.leaving.is_empty()
             || !self.open.is_empty()
             || self.takes_requests() && self.has_whole();
         if left { None } else { self.ending.take() }
@@ -559,15 +559,22 @@ impl<S: Service> Connection<S> {
             self.frame_bytes -= it.frame_bytes;
             self.promised_bytes -= it.answer_bytes;
             let mut memory = 0;
-            if let Reply::Answer(parts) = &mut reply {
-                if self.unsent.bytes() == 0 {
-                    self.unsent_since = self.lane.now();
-                } else {
-                    self.unsent.pack(self.lane.pool(), parts);
-                }
-                memory = memory_of(parts);
-                self.unsent.add(memory);
+            if let Reply::Answer(_) | Reply::Spliced(_) = &reply
+                && self.unsent.bytes() == 0
+            {
+                self.unsent_since = self.lane.now();
             }
+            match &mut reply {
+                Reply::Answer(parts) => {
+                    if 0 < self.unsent.bytes() {
+                        self.unsent.pack(self.lane.pool(), parts);
+                    }
+                    memory = memory_of(parts);
+                }
+                Reply::Spliced(pieces) => memory = pieces.iter().map(memory_in).sum(),
+                Reply::Silent | Reply::Close(_) => {}
+            }
+            self.unsent.add(memory);
             let is_close = matches!(reply, Reply::Close(_));
             it.progress = Progress::Ready(reply, memory);
             if is_close {
@@ -616,39 +623,37 @@ impl<S: Service> Connection<S> {
                 let Poll::Ready((result, op)) = Pin::new(sending).poll(context) else {
                     return Ok(moved);
                 };
-                let Op::Send { parts, .. } = op else { panic!("sent {op:?}") };
                 self.sending = None;
-                self.parts = parts;
                 match result? {
-                    Outcome::Bytes(0) => return Err(Errno::PIPE),
-                    Outcome::Bytes(bytes) => self.left(bytes as usize),
+                    Outcome::Bytes(bytes) => self.left(op, bytes as usize)?,
                     other => panic!("sent {other:?}"),
                 }
                 moved = true;
             }
-            if self.parts.is_empty() {
-                moved |= self.gather();
-            }
-            if self.parts.is_empty() {
-                return Ok(moved);
-            }
-            let parts = std::mem::replace(&mut self.parts, Parts::from(Vec::new()));
-            let op = Op::Send { socket: self.socket.clone(), parts };
+            let op = match self.leaving.next(&self.socket) {
+                Some(op) => op,
+                None => {
+                    moved |= self.gather();
+                    let Some(op) = self.leaving.next(&self.socket) else { return Ok(moved) };
+                    op
+                }
+            };
             self.sent_at = self.lane.now();
             self.sending = Some(self.lane.op(op));
         }
     }
 
-    /// So many bytes have left.
-    fn left(&mut self, bytes: usize) {
+    /// So many bytes of what the ring was asked have left.
+    fn left(&mut self, op: Op, bytes: usize) -> Result<(), Errno> {
         self.quiet_since = self.lane.now();
-        self.parts.skip(bytes);
-        let rest = if self.parts.is_empty() { 0 } else { memory_of(&self.parts) };
+        self.leaving.left(op, bytes)?;
+        let rest = self.leaving.memory();
         if rest < self.leaving_bytes {
             self.unsent.subtract(self.leaving_bytes - rest);
             self.leaving_bytes = rest;
         }
         self.unsent.settle();
+        Ok(())
     }
 
     /// Whether the peer takes what it asked for so slowly that others need the memory more.
@@ -661,12 +666,14 @@ impl<S: Service> Connection<S> {
     fn gather(&mut self) -> bool {
         let mut moved = false;
         let mut gathered: Vec<Slice> = Vec::new();
+        let mut goes_on = self.leaving.gather(&mut gathered);
         if self.limits.unordered {
             self.open
                 .make_contiguous()
                 .sort_by_key(|it| matches!(it.progress, Progress::Serving(_)));
         }
-        while gathered.len() < PARTS_MAX
+        while goes_on
+            && gathered.len() < PARTS_MAX
             && let Some(first) = self.open.pop_front()
         {
             match first.progress {
@@ -682,6 +689,11 @@ impl<S: Service> Connection<S> {
                         gathered.extend(parts);
                     }
                 }
+                Progress::Ready(Reply::Spliced(pieces), memory) => {
+                    self.leaving_bytes += memory;
+                    self.leaving.add(pieces);
+                    goes_on = self.leaving.gather(&mut gathered);
+                }
                 Progress::Ready(Reply::Silent, _) => {}
                 Progress::Ready(Reply::Close(reason), _) => {
                     self.ending = Some(Ended::Refused(reason));
@@ -691,8 +703,7 @@ impl<S: Service> Connection<S> {
             self.quiet_since = self.lane.now();
             moved = true;
         }
-        self.parts = Parts::from(gathered);
-        self.parts.skip(0);
+        self.leaving.set(gathered);
         moved
     }
 }

@@ -36,6 +36,7 @@ mod budget;
 mod crowd;
 mod driver;
 mod inbox;
+mod leaving;
 mod outbound;
 
 use std::fmt;
@@ -45,6 +46,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use corelane_core::buf::{Buf, Slice};
+use corelane_core::ring::FileRange;
 use corelane_core::time::Nanos;
 
 pub use budget::Budget;
@@ -115,10 +117,20 @@ pub struct Peer {
 pub enum Reply {
     /// To be sent, all parts in turn. The first begins with the frame's size.
     Answer(Vec<Slice>),
+    /// The same, with parts of files among them. The first part is memory.
+    Spliced(Vec<Piece>),
     /// Nothing is sent: the client asked for no answer.
     Silent,
     /// The connection is to be closed once earlier answers are out.
     Close(String),
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+pub enum Piece {
+    Memory(Slice),
+    /// Goes from the page cache to the socket. It takes no memory of ours.
+    File(FileRange),
 }
 
 /// A request being served.

@@ -4,6 +4,7 @@ mod allocations;
 mod budgets;
 mod connections;
 mod documents;
+mod files;
 mod golden;
 mod hostile;
 mod hot_path;

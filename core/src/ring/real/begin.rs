@@ -106,7 +106,9 @@ fn prepare(
                 entry
             }
         },
-        Op::SendFile { .. } | Op::Wake { .. } => unreachable!("the ring starts these itself"),
+        Op::SendFile { .. } | Op::Resident { .. } | Op::Wake { .. } => {
+            unreachable!("the ring starts these itself")
+        }
         Op::Shutdown { socket } => {
             return Ok(done(sys::shutdown(socket.number())));
         }

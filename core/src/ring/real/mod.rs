@@ -195,6 +195,10 @@ impl RealRing {
         flight.stage = Stage::Kernel;
         match &flight.op {
             Op::SendFile { .. } => return self.send_file(slot),
+            Op::Resident { file, at, bytes } => {
+                let resident = sys::is_resident(file.number(), *at, *bytes) == Some(true);
+                return self.set_ready(slot, Ok(Outcome::Resident(resident)));
+            }
             Op::Wake { lane } => {
                 let lane = *lane;
                 return self.wake(slot, lane);

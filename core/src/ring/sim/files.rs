@@ -11,6 +11,9 @@ use crate::limits::BLOCK_BYTES;
 use crate::ring::{Errno, Op, Outcome, Sync};
 use crate::time::Nanos;
 
+/// How often a part of a file is not in the page cache any more.
+const EVICTED_PPM: u32 = 125_000;
+
 /// What a file operation is about, once its descriptor is known.
 #[derive(Clone, Copy)]
 struct Target {
@@ -149,6 +152,11 @@ impl Kernel {
             Op::Stat { path } => self.nodes[node.0].disk.stat(path).map(Outcome::Stat),
             Op::List { path } => self.list(node, &path.clone()),
             Op::Space { path } => self.nodes[node.0].disk.space(path).map(Outcome::Space),
+            Op::Resident { file, .. } => {
+                // Nobody knows what a kernel gives up.
+                let resident = !self.chance.strikes(EVICTED_PPM);
+                self.target(node, file).map(|_| Outcome::Resident(resident))
+            }
             other => panic!("not an operation on files: {other:?}"),
         };
         self.complete(id, result);

@@ -433,6 +433,7 @@ impl Kernel {
             | Op::Shutdown { .. } => self.start_socket(id),
             Op::Open { .. }
             | Op::Read { .. }
+            | Op::Resident { .. }
             | Op::Write { .. }
             | Op::Flush { .. }
             | Op::Allocate { .. }
@@ -486,6 +487,7 @@ impl Kernel {
             Ok(Outcome::Stat(it)) => it.bytes << 8 | 5,
             Ok(Outcome::Entries(it)) => (it.len() as u64) << 8 | 6,
             Ok(Outcome::Space(it)) => it.free_bytes << 8 | 7,
+            Ok(Outcome::Resident(it)) => u64::from(*it) << 8 | 9,
             Err(errno) => u64::from(errno.0.unsigned_abs()) << 8 | 8,
         };
         let bytes = match &completion.op {
@@ -604,6 +606,7 @@ fn outline(op: &Op) -> (&'static str, u64) {
         Op::Shutdown { socket } => ("shutdown", fd(socket)),
         Op::Open { path: it, .. } => ("open", path(it)),
         Op::Read { file, at, buf } => ("read", mix(&[fd(file), *at, buf.room() as u64])),
+        Op::Resident { file, at, bytes } => ("resident", mix(&[fd(file), *at, u64::from(*bytes)])),
         Op::Write { file, at, data, .. } => ("write", mix(&[fd(file), *at, digest(data)])),
         Op::Flush { file } => ("flush", fd(file)),
         Op::Allocate { file, at, bytes } => ("allocate", mix(&[fd(file), *at, *bytes])),
