@@ -183,6 +183,26 @@ pub async fn read_along(lane: Lane, shared: Shared, place: Place, number: u32) {
     }
 }
 
+/// Reads a place from its start to its end for as long as the storm lasts. Whoever comes this way again
+/// is given what others read before.
+pub async fn read_again(lane: Lane, shared: Shared, place: Place, number: u32) {
+    let client = shared.client(&lane);
+    while !shared.over.get() {
+        // A broker that is away or refuses is asked again.
+        let _read = try_read_all(&client, &shared, &place, number).await;
+        lane.sleep(Nanos::millis(20 + lane.random() % 400)).await;
+    }
+}
+
+/// Reads a place once more, from its start to its end.
+pub async fn read_once_more(lane: Lane, shared: Shared, place: Place, number: u32) {
+    let client = shared.client(&lane);
+    let _work = shared.work();
+    while try_read_all(&client, &shared, &place, number).await.is_err() {
+        lane.sleep(Nanos::millis(50)).await;
+    }
+}
+
 /// One fetch. Gives the offset to go on at, and what was read.
 pub(super) async fn read_once(
     client: &Client,

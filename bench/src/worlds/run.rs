@@ -87,7 +87,17 @@ pub fn run_plan(seed: u64, plan: Plan, broken: Mutation) -> Outcome {
     };
     rest(&mut world, "work of the storm");
     let quiet = world.node(1);
-    for phase in [Phase::Settle, Phase::Drain, Phase::ReadAll] {
+    let mut restarted = false;
+    for phase in [Phase::Settle, Phase::Drain, Phase::Again, Phase::Again, Phase::ReadAll] {
+        if let Phase::Again = phase {
+            if !roles.again {
+                continue;
+            }
+            if !std::mem::replace(&mut restarted, true) {
+                // What is read now lies in files alone; and whoever comes next shares it.
+                world.kill(server.node);
+            }
+        }
         let shared = shared.clone();
         world.start(quiet, move |lane| calm(lane, shared.clone(), phase, roles));
         world.run_for(Nanos::millis(1));
@@ -121,6 +131,8 @@ struct Roles {
     cuts: bool,
     /// Whether somebody asks everything.
     asks: bool,
+    /// Whether somebody reads everything again and again.
+    again: bool,
 }
 
 impl Roles {
@@ -131,6 +143,7 @@ impl Roles {
             lives: chance.below(3) == 0,
             cuts: chance.below(3) == 0,
             asks: chance.below(4) == 0,
+            again: chance.below(3) == 0,
         }
     }
 }
@@ -168,6 +181,12 @@ async fn busy(lane: Lane, shared: Shared, machine: u32, roles: Roles) {
         let place = Place { topic: load::BORN.to_owned(), partition: 0 };
         spawn("cuts", Box::pin(lives::cut(lane2.clone(), shared2.clone(), place)));
     }
+    if roles.again && machine == 2 {
+        for (place, at) in load::places().into_iter().zip(0..) {
+            let work = load::read_again(lane.clone(), shared.clone(), place, 250 + at);
+            spawn("read again", Box::pin(work));
+        }
+    }
     if roles.asks && machine == 2 {
         spawn("asks", Box::pin(asks::ask_everything(lane2, shared2)));
     }
@@ -179,6 +198,7 @@ type Work = Pin<Box<dyn Future<Output = ()>>>;
 enum Phase {
     Settle,
     Drain,
+    Again,
     ReadAll,
 }
 
@@ -197,6 +217,9 @@ async fn calm(lane: Lane, shared: Shared, phase: Phase, roles: Roles) {
         match phase {
             Phase::Settle => {
                 spawn("settle", Box::pin(load::settle(lane, shared, place, 900 + at)));
+            }
+            Phase::Again => {
+                spawn("read again", Box::pin(load::read_once_more(lane, shared, place, 930 + at)));
             }
             Phase::ReadAll => {
                 spawn("read all", Box::pin(load::read_all(lane, shared, place, 950 + at)));

@@ -49,6 +49,9 @@ impl Server {
         let set = [
             ("num.partitions", "2"),
             ("corelane.journal.bytes", "33554432"),
+            // Small finished segments, and however little is read of them may come as a file.
+            ("log.roll.ms", "400"),
+            ("corelane.fetch.file.bytes.min", "1"),
             ("offsets.topic.num.partitions", "4"),
             ("group.min.session.timeout.ms", "500"),
             ("group.initial.rebalance.delay.ms", "200"),

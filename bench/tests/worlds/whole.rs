@@ -51,8 +51,9 @@ impl Sum {
         let deeds = Deed::ALL
             .iter()
             .map(|it| (format!("deed {}", it.name()), self.deeds.get(it).copied().unwrap_or(0)));
+        let files = ("parts of files sent".to_owned(), self.reached.count_of("send-file"));
         let tally = self.tally.counts.iter().map(|it| ((*it.0).to_owned(), *it.1));
-        answers.chain(faults).chain(deeds).chain(tally).collect()
+        answers.chain(faults).chain(deeds).chain([files]).chain(tally).collect()
     }
 }
 

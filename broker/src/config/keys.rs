@@ -237,6 +237,10 @@ rows! {
     FETCH_BYTES_MAX = Row::new("fetch.max.bytes", Int, "57671680").check(Check::AtLeast(1024))
         .doc("The most one fetch is answered with, whatever it asks for. A first batch that is \
               larger is still sent whole.");
+    FETCH_FILE_BYTES_MIN = Row::new("corelane.fetch.file.bytes.min", Int, "32768")
+        .check(Check::AtLeast(1))
+        .doc("From this size on, records of finished segments that several readers asked for go from \
+              the page cache to the socket, without passing through the broker's memory.");
     FETCH_SESSIONS_MAX = Row::new("max.incremental.fetch.session.cache.slots", Int, "1000")
         .check(Check::AtLeast(0))
         .doc("Fetch sessions kept at once. A client that gets none repeats its whole request.");

@@ -98,6 +98,7 @@ async fn read_back(node: &Node, seat: &Seat) -> Result<Host, LoadError> {
             up_to: ReadUpTo::End,
             bytes_max: READ_BYTES,
             at_least_one: true,
+            file_bytes_min: ReadWant::NO_FILES,
         };
         let read = match node.store().read(&seat.of, &want).await {
             Ok(read) => read,

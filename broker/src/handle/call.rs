@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use corelane_core::buf::{Buf, Piece, Slice};
+use corelane_core::buf::{Buf, Piece as FramePiece, Slice};
 use corelane_core::limits::SLICE_BYTES;
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
 use corelane_net::api::{Api, ApiKey};
-use corelane_net::conn::{Peer, Reply, Service, Serving};
+use corelane_net::conn::{Peer, Piece, Reply, Service, Serving};
 use corelane_net::frame::{self, Incoming};
 use corelane_net::wire::{Checked, DecodeError, EncodeError, Message, Splice, Writer, Written};
 
@@ -70,7 +70,7 @@ impl Call {
     }
 
     /// Takes the frame for parts of it.
-    pub(super) fn split_frame(&mut self, ranges: &[Range<usize>]) -> Vec<Piece> {
+    pub(super) fn split_frame(&mut self, ranges: &[Range<usize>]) -> Vec<FramePiece> {
         let frame = self.frame.take().expect("taken once");
         frame.split(ranges).expect("the frame is this request's alone")
     }
@@ -134,7 +134,7 @@ impl Call {
     pub async fn answer_with<'a, M: Message<'a>>(
         &self,
         response: &M,
-        records: Vec<Vec<Slice>>,
+        records: Vec<Vec<Piece>>,
     ) -> Reply {
         let (mut out, mut splices) = (self.scratch.take(), Vec::new());
         if let Err(error) = self.write(response, &mut out, Some(&mut splices)).await {
@@ -146,14 +146,25 @@ impl Call {
         let mut sent = 0;
         let mut records = records.into_iter().filter(|it| !it.is_empty());
         for splice in splices.iter().filter(|it| 0 < it.bytes) {
-            parts.push(head.slice(sent..splice.at));
+            parts.push(Piece::Memory(head.slice(sent..splice.at)));
             sent = splice.at;
             let here = records.next().expect("every place has its records");
-            assert_eq!(here.iter().map(|it| it.len()).sum::<usize>(), splice.bytes as usize);
+            let bytes = |it: &Piece| match it {
+                Piece::Memory(slice) => slice.len(),
+                Piece::File(range) => range.bytes as usize,
+            };
+            assert_eq!(here.iter().map(bytes).sum::<usize>(), splice.bytes as usize);
             parts.extend(here);
         }
-        parts.push(head.slice(sent..));
-        Reply::Answer(parts)
+        parts.push(Piece::Memory(head.slice(sent..)));
+        if parts.iter().any(|it| matches!(it, Piece::File(_))) {
+            return Reply::Spliced(parts);
+        }
+        let memory = |it| match it {
+            Piece::Memory(slice) => Some(slice),
+            Piece::File(_) => None,
+        };
+        Reply::Answer(parts.into_iter().filter_map(memory).collect())
     }
 
     /// Writes an answer, and gives way in between when it is long.

@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use corelane_core::buf::Slice;
 use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
 use corelane_core::lane::join_all;
 use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
-use corelane_net::conn::Reply;
+use corelane_net::conn::{Piece, Reply};
 use corelane_net::messages::fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
     PartitionData,
@@ -96,6 +95,8 @@ async fn read(call: &Call) -> Result<Wanted, Reply> {
     };
     let ours = call.node.facts().config.settings.number(&keys::FETCH_BYTES_MAX);
     let bytes_max = i64::from(request.max_bytes).clamp(0, ours);
+    let file_bytes_min = call.node.facts().config.settings.number(&keys::FETCH_FILE_BYTES_MIN);
+    let file_bytes_min = usize::try_from(file_bytes_min).unwrap_or(ReadWant::NO_FILES);
     let by_id = 13 <= call.version;
     let (topics, wishes, kept) = wishes(call, &request, by_id).await?;
     let known = topics.iter().map(|it| call.node.topic(&it.name, it.id));
@@ -121,6 +122,7 @@ async fn read(call: &Call) -> Result<Wanted, Reply> {
                     up_to,
                     bytes_max: usize::try_from(wish.bytes_max).unwrap_or(0),
                     at_least_one: true,
+                    file_bytes_min,
                 },
             }),
         };
@@ -277,6 +279,7 @@ async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
             let first = left == wanted.bytes_max;
             if left < it.bytes && !first {
                 it.slices.clear();
+                it.file = None;
                 it.bytes = 0;
                 it.aborted.clear();
             }
@@ -320,7 +323,7 @@ async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
 
 async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
     let news = news(call, wanted, &reads).await;
-    let mut records: Vec<Vec<Slice>> = Vec::new();
+    let mut records: Vec<Vec<Piece>> = Vec::new();
     let mut reads = reads.into_iter();
     let mut partitions: Vec<PartitionData<'_>> = Vec::with_capacity(wanted.parts.len());
     // Neighbours of one topic are told together: its number, and which of all.
@@ -353,7 +356,8 @@ async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
                     ..Default::default()
                 };
                 if 0 < bytes {
-                    records.push(done.slices);
+                    let slices = done.slices.into_iter().map(Piece::Memory);
+                    records.push(slices.chain(done.file.map(Piece::File)).collect());
                 }
                 data
             }

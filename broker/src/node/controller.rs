@@ -106,6 +106,7 @@ impl Controller {
                 up_to: ReadUpTo::End,
                 bytes_max: REPLAY_BYTES,
                 at_least_one: true,
+                file_bytes_min: ReadWant::NO_FILES,
             };
             let read = store.read(&METADATA, &want).await.map_err(ReplayError::Read)?;
             let bytes: Vec<u8> = read.slices.concat_bytes();

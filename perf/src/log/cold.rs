@@ -134,7 +134,13 @@ impl Reader {
         let mut from = corelane_core::ids::Offset::ZERO;
         while !self.stopped.get() {
             let up_to = ReadUpTo::Visible;
-            let want = ReadWant { from, up_to, bytes_max: READ_BYTES, at_least_one: true };
+            let want = ReadWant {
+                from,
+                up_to,
+                bytes_max: READ_BYTES,
+                at_least_one: true,
+                file_bytes_min: ReadWant::NO_FILES,
+            };
             let done = match store.read(of, &want).await {
                 Ok(done) => done,
                 Err(ReadError::Overloaded) => {

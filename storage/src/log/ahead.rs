@@ -18,7 +18,7 @@ use corelane_core::lane::Importance;
 use corelane_core::sync::Event;
 use corelane_core::time::Nanos;
 
-use super::cold::READ_BYTES_MAX;
+use super::cold::{Old, READ_BYTES_MAX};
 use super::partition::ReadPlan;
 use super::store::{ReadWant, Shared, Store};
 use crate::frame::BLOCK_BYTES;
@@ -112,6 +112,11 @@ impl Ahead {
     fn finish(&self, number: u64, state: State) {
         let mut pieces = self.pieces.borrow_mut();
         if let Some(piece) = pieces.iter_mut().find(|it| it.number == number) {
+            if let State::Here(brought) = &state {
+                let bytes = brought.bytes.block_bytes();
+                self.bytes.set(self.bytes.get() + bytes - piece.bytes);
+                piece.bytes = bytes;
+            }
             piece.state = state;
             piece.read.notify();
         }
@@ -158,15 +163,9 @@ impl Store {
         }
     }
 
-    /// A cold read ended before `next`, which lies at `end`. Reads on from there if its reader does.
-    pub(super) fn read_ahead(
-        &self,
-        shared: &Shared,
-        want: &ReadWant,
-        goes_on: bool,
-        next: Offset,
-        end: Spot,
-    ) {
+    /// Reads on behind a cold read if its reader does.
+    pub(super) fn read_ahead(&self, shared: &Shared, want: &ReadWant, goes_on: bool, read: Old) {
+        let Old { next, end, brought, .. } = read;
         let ahead = &self.0.ahead;
         let (of, cuts, plan) = {
             let partition = shared.borrow();
@@ -186,6 +185,10 @@ impl Store {
         if !goes_on || known || too_much {
             return;
         }
+        // Half of what was brought may be there for it already.
+        let left = (brought.start + brought.bytes.len() as u64).saturating_sub(end.position);
+        let is_here = at == end && want.bytes_max.min(READ_BYTES_MAX) as u64 * 3 / 4 <= left;
+        let bytes = if is_here { brought.bytes.block_bytes() } else { bytes };
         let number = ahead.made.get() + 1;
         ahead.made.set(number);
         ahead.bytes.set(ahead.bytes.get() + bytes);
@@ -197,10 +200,13 @@ impl Store {
             cuts,
             bytes,
             since: now,
-            state: State::Reading,
+            state: if is_here { State::Here(brought) } else { State::Reading },
             read: Event::new(&self.0.lane),
         });
         self.0.counts.ahead_reads.add(1);
+        if is_here {
+            return;
+        }
         let (store, shared) = (self.clone(), shared.clone());
         self.0.lane.spawn("read ahead", Importance::Serving, async move {
             let brought = store.bring(&shared, at.segment, at.position, bytes).await;

@@ -13,6 +13,7 @@ use corelane_core::ring::{Access, Errno, Fd};
 use super::ahead::{Brought, Spot};
 use super::scan::ScanError;
 use super::store::{ReadError, ReadWant, Shared, Store, verified};
+use super::warm::Given;
 use crate::batch::{Batch, HEADER_BYTES};
 use crate::epochs::LeaderEpochs;
 use crate::frame::BLOCK_BYTES;
@@ -31,20 +32,27 @@ impl Store {
         base: Offset,
         limit: Offset,
         want: &ReadWant,
-    ) -> Result<Vec<Slice>, ReadError> {
+    ) -> Result<Option<Given>, ReadError> {
+        if let Some(given) = self.read_warm(shared, base, limit, want).await? {
+            return Ok(Some(given));
+        }
         let (goes_on, brought) = self.take_ahead(shared, want.from).await;
         let (spot, brought) = match brought {
             Some((spot, brought)) => (spot, Some(brought)),
             None => (self.cold_start(shared, base, want.from).await?, None),
         };
         let read = self.read_cold(shared, spot, brought, limit, want).await?;
-        let Some((slice, next, end)) = read else { return Ok(Vec::new()) };
-        self.read_ahead(shared, want, goes_on, next, end);
-        Ok(vec![slice])
+        let Some(mut read) = read else { return Ok(None) };
+        if want.file_bytes_min != ReadWant::NO_FILES {
+            align(shared, &mut read);
+        }
+        let slice = read.slice.clone();
+        self.read_ahead(shared, want, goes_on, read);
+        Ok(Some(Given::Memory(slice)))
     }
 
     /// Reads from a segment's file, beginning at a signpost before the wanted batch, or in what was
-    /// brought from there already. With what was found comes the offset after it, and where it ends.
+    /// brought from there already.
     async fn read_cold(
         &self,
         shared: &Shared,
@@ -52,7 +60,7 @@ impl Store {
         mut brought: Option<Brought>,
         limit: Offset,
         want: &ReadWant,
-    ) -> Result<Option<(Slice, Offset, Spot)>, ReadError> {
+    ) -> Result<Option<Old>, ReadError> {
         let Spot { segment: base, mut position, mut offset } = from;
         let mut bytes = want.bytes_max.min(READ_BYTES_MAX) + SLACK_BYTES;
         loop {
@@ -69,7 +77,9 @@ impl Store {
                     let last = first + found.len;
                     let position = start + last as u64;
                     let end = Spot { segment: base, position, offset: next };
-                    return Ok(Some((here.slice(first..last), next, end)));
+                    let slice = here.slice(first..last);
+                    let brought = Brought { start, bytes: here };
+                    return Ok(Some(Old { slice, next, end, brought }));
                 }
                 End::Nothing => return Ok(None),
                 // The wanted batch lies further on, or is larger than what was brought, or came since.
@@ -114,6 +124,8 @@ impl Store {
         let wanted = wanted.min((len - start) as usize);
         let room = (wanted + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES);
         let mut buf = self.0.lane.pool().get(room).ok_or(ReadError::Overloaded)?;
+        // A read fills the whole buffer: what is larger than asked for is not read in vain.
+        let wanted = (buf.capacity() - BLOCK_BYTES).min((len - start) as usize);
         let from_file = wanted.min((in_file.saturating_sub(start)) as usize);
         if 0 < from_file {
             let file = self.segment_file(shared, base).await;
@@ -164,6 +176,33 @@ impl Store {
 
     pub(super) fn segment_path(&self, shared: &Shared, base: Offset) -> PathBuf {
         self.partition_dir(shared).join(format!("{:020}.log", base.0))
+    }
+}
+
+/// What was read cold.
+pub(super) struct Old {
+    pub(super) slice: Slice,
+    /// The offset after it.
+    pub(super) next: Offset,
+    /// Where it ends.
+    pub(super) end: Spot,
+    /// It, and what was brought behind it.
+    pub(super) brought: Brought,
+}
+
+/// Lets what was read of a finished segment end where a signpost stands, so that who reads on begins
+/// at a place that is known without looking at batches.
+fn align(shared: &Shared, read: &mut Old) {
+    let partition = shared.borrow();
+    let segment = partition.segment(read.end.segment).filter(|it| it.finished && it.indexed);
+    let Some(segment) = segment.filter(|it| read.end.position < it.len()) else { return };
+    let signpost = segment.signpost(read.next);
+    let less = read.end.position.saturating_sub(signpost.position) as usize;
+    if less < read.slice.len() / 2 {
+        let bytes = read.slice.len() - less;
+        read.slice = read.slice.slice(..bytes);
+        read.next = signpost.offset;
+        read.end = Spot { position: signpost.position, offset: signpost.offset, ..read.end };
     }
 }
 

@@ -171,6 +171,10 @@ impl Store {
         loop {
             let cuts = shared.borrow().cuts;
             let done = read().await;
+            if shared.borrow().deleted {
+                // Its names may be another's by now.
+                return Err(ReadError::NotHere);
+            }
             // What was planned before the log was cut back may be gone.
             if shared.borrow().cuts != cuts {
                 suspected = false;

@@ -11,6 +11,7 @@ use corelane_core::ring::{Access, Errno, Fd, Sync};
 
 use super::small;
 use super::store::{Shared, Store};
+use super::warm::Warm;
 
 impl Store {
     /// The file of an unfinished segment, made at first use.
@@ -46,6 +47,7 @@ impl Store {
                 && let Some(segment) = partition.segment_mut(base)
             {
                 segment.file = None;
+                segment.warm = Warm::default();
             }
         }
     }

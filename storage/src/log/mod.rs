@@ -30,3 +30,4 @@ mod times;
 pub mod truncate;
 mod upkeep;
 mod walk;
+mod warm;

@@ -148,7 +148,7 @@ impl Store {
             let unfinished = unfinished.filter(|_| partition.damage.is_none());
             sealed.extend(unfinished.map(|it| (of, it.base)));
             let shared = store.adopt(partition);
-            store.0.keep.drop_later(of, dropped, store.0.journal.latest());
+            store.0.keep.drop_later(of, dropped, store.0.journal.latest(), Vec::new());
             store.carry(&shared, None).await.map_err(on_journal)?;
         }
         let path = checkpoint_path(data, generation, lane.id());

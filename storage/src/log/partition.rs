@@ -387,6 +387,13 @@ impl Partition {
         self.segments.iter().find(|it| it.base == base)
     }
 
+    /// The offset after the last one of a segment.
+    #[must_use]
+    pub fn end_of(&self, base: Offset) -> Option<Offset> {
+        let at = self.segments.iter().position(|it| it.base == base)?;
+        Some(self.segments.get(at + 1).map_or(self.end, |it| it.base))
+    }
+
     /// Transactions taken back that a reader of this range must skip.
     pub fn aborted(&self, from: Offset, below: Offset) -> impl Iterator<Item = &Aborted> {
         self.producers.aborted(from, below)

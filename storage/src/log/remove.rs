@@ -3,8 +3,10 @@
 //! REMOVE-1: a folder is renamed only once the deletion is durable, and its name is free again
 //! before anything else may use it. REMOVE-2: readers that hold a descriptor keep their bytes.
 
+use std::path::Path;
+
 use corelane_core::ids::{Offset, TopicPartition};
-use corelane_core::ring::{Access, Errno, FileKind};
+use corelane_core::ring::{Access, Errno, Fd, FileKind};
 
 use super::journal::Commit;
 use super::open::remove_folder;
@@ -19,8 +21,8 @@ const STEP_BYTES: u64 = 64 << 20;
 
 /// Something to be taken away, once its commit is durable.
 pub(super) enum Removal {
-    Partition { of: TopicPartition, name: String, commit: Commit },
-    Segments { of: TopicPartition, bases: Vec<Offset>, commit: Commit },
+    Partition { of: TopicPartition, name: String, commit: Commit, readers: Vec<Fd> },
+    Segments { of: TopicPartition, bases: Vec<Offset>, commit: Commit, readers: Vec<Fd> },
 }
 
 impl Removal {
@@ -48,9 +50,15 @@ impl Store {
         partition.version += 1;
         partition.changed.notify();
         let name = partition.name.clone();
+        let readers = partition.segments.iter_mut().filter_map(|it| it.warm.file.take()).collect();
         drop(partition);
         self.0.partitions.borrow_mut().remove(of);
-        self.0.keep.removals.borrow_mut().push_back(Removal::Partition { of: *of, name, commit });
+        self.0.keep.removals.borrow_mut().push_back(Removal::Partition {
+            of: *of,
+            name,
+            commit,
+            readers,
+        });
         self.0.upkeep.notify();
         Ok(commit)
     }
@@ -67,9 +75,11 @@ impl Store {
         if keep == 0 {
             return;
         }
-        let gone: Vec<Offset> = partition.segments.drain(..keep).map(|it| it.base).collect();
+        let gone: Vec<Segment> = partition.segments.drain(..keep).collect();
+        let bases = gone.iter().map(|it| it.base).collect();
+        let readers = gone.into_iter().flat_map(|it| [it.file, it.warm.file]).flatten().collect();
         partition.version += 1;
-        self.0.keep.drop_later(partition.of, gone, self.0.journal.latest());
+        self.0.keep.drop_later(partition.of, bases, self.0.journal.latest(), readers);
     }
 
     pub(super) async fn remove_some(&self) -> Result<(), Errno> {
@@ -82,10 +92,10 @@ impl Store {
             let next = self.0.keep.removals.borrow_mut().pop_front_if(is_due);
             let Some(next) = next else { return Ok(()) };
             match next {
-                Removal::Partition { of, name, .. } => {
-                    self.remove_partition(of, name).await?;
+                Removal::Partition { of, name, readers, .. } => {
+                    self.remove_partition(of, name, &readers).await?;
                 }
-                Removal::Segments { of, bases, .. } => {
+                Removal::Segments { of, bases, readers, .. } => {
                     let Some(shared) = self.partition(&of) else { continue };
                     if !shared.borrow().has_dir {
                         continue;
@@ -97,7 +107,7 @@ impl Store {
                             continue;
                         }
                         for file in [SegmentFile::Log(base), SegmentFile::Index(base)] {
-                            self.remove_file(&folder.join(file.name())).await?;
+                            self.remove_file(&folder.join(file.name()), &readers).await?;
                         }
                     }
                     // Only then is their room free for good.
@@ -108,7 +118,12 @@ impl Store {
         }
     }
 
-    async fn remove_partition(&self, of: TopicPartition, topic: String) -> Result<(), Errno> {
+    async fn remove_partition(
+        &self,
+        of: TopicPartition,
+        topic: String,
+        readers: &[Fd],
+    ) -> Result<(), Errno> {
         let lane = &self.0.lane;
         let data = &self.0.config.data;
         let live = PartitionDir::Live { topic: topic.clone(), partition: of.partition };
@@ -122,13 +137,13 @@ impl Store {
         lane.rename(&live, &gone).await?;
         small::flush_dir(lane, data, self.0.journal.config().broken).await?;
         for entry in lane.list(&gone).await? {
-            self.remove_file(&gone.join(entry.name)).await?;
+            self.remove_file(&gone.join(entry.name), readers).await?;
         }
         remove_folder(lane, &gone).await
     }
 
-    /// Removes a file; one that nobody has open is made smaller first, step by step.
-    async fn remove_file(&self, path: &std::path::Path) -> Result<(), Errno> {
+    /// Removes a file; one that none of the readers has open is made smaller first, step by step.
+    async fn remove_file(&self, path: &Path, readers: &[Fd]) -> Result<(), Errno> {
         let lane = &self.0.lane;
         let bytes = match lane.stat(path).await {
             Ok(stat) => stat.bytes,
@@ -143,7 +158,7 @@ impl Store {
         let access = Access { write: true, ..Access::default() };
         let (file, mut left) = lane.open(path, access).await?;
         lane.remove(path, FileKind::File).await?;
-        while file.is_last() && STEP_BYTES < left {
+        while readers.iter().all(Fd::is_last) && STEP_BYTES < left {
             left -= STEP_BYTES;
             lane.yield_now().await;
             lane.truncate(&file, left).await?;

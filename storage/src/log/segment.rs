@@ -13,6 +13,7 @@ use corelane_core::ring::Fd;
 use super::journal::Hold;
 use super::sums::Sums;
 use super::tail::{NoMemory, Tail};
+use super::warm::Warm;
 use crate::checkpoint::ExtentSum;
 use crate::checksum;
 use crate::frame::BLOCK_BYTES;
@@ -63,6 +64,8 @@ pub struct Segment {
     /// Bytes the file has room for.
     pub allocated: u64,
     pub file: Option<Fd>,
+    /// Only of a finished segment.
+    pub warm: Warm,
     /// Somebody writes to the file: one at a time.
     pub writing: bool,
     /// Appends whose blocks go straight to the file, in order.
@@ -106,6 +109,7 @@ impl Segment {
             flushed: 0,
             allocated: 0,
             file: None,
+            warm: Warm::default(),
             writing: false,
             direct: VecDeque::new(),
             sealed: false,

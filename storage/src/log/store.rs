@@ -12,7 +12,7 @@ use corelane_core::buf::Slice;
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::metrics::{Counter, Metrics};
-use corelane_core::ring::Errno;
+use corelane_core::ring::{Errno, FileRange};
 use corelane_core::sync::{Event, Queue};
 
 use super::ahead::{Ahead, Spot};
@@ -21,6 +21,7 @@ use super::line::Line;
 use super::mutant::Mutant;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
 use super::upkeep::{Keep, UpkeepRules, claim_of};
+use super::warm::Given;
 use crate::batch::{Batch, BatchMut};
 use crate::extent::Parts;
 use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, EntryHead};
@@ -70,6 +71,10 @@ pub(super) struct Counts {
     /// Begun before anybody asked, and of those asked for.
     pub(super) ahead_reads: Counter,
     pub(super) ahead_taken: Counter,
+    /// Given as a part of a file, brought into the page cache and verified, and gone from it.
+    pub(super) warm_reads: Counter,
+    pub(super) warm_verified: Counter,
+    pub(super) warm_lost: Counter,
 }
 
 /// Why an append is refused. Nothing was changed.
@@ -123,12 +128,21 @@ pub struct ReadWant {
     pub bytes_max: usize,
     /// Give the first batch even if it is larger.
     pub at_least_one: bool,
+    /// From this size on, a part of a file is as welcome as memory.
+    pub file_bytes_min: usize,
+}
+
+impl ReadWant {
+    /// For [`Self::file_bytes_min`]: memory only.
+    pub const NO_FILES: usize = usize::MAX;
 }
 
 /// What a reader gets, and where the log stands.
 #[derive(Debug)]
 pub struct ReadDone {
     pub slices: Vec<Slice>,
+    /// Instead of slices, for who wants parts of files.
+    pub file: Option<FileRange>,
     pub bytes: usize,
     pub visible: Offset,
     pub stable: Offset,
@@ -187,6 +201,9 @@ impl Store {
                 cold_reads: metrics.counter("log.cold_reads"),
                 ahead_reads: metrics.counter("log.ahead_reads"),
                 ahead_taken: metrics.counter("log.ahead_taken"),
+                warm_reads: metrics.counter("log.warm_reads"),
+                warm_verified: metrics.counter("log.warm_verified"),
+                warm_lost: metrics.counter("log.warm_lost"),
             },
         }));
         let weak = Rc::downgrade(&store.0);
@@ -408,15 +425,24 @@ impl Store {
             let plan = partition.plan_read(want.from, limit, want.bytes_max, want.at_least_one);
             (plan.map_err(ReadError::OutOfRange)?, limit)
         };
+        let mut file = None;
         let slices = match plan {
             ReadPlan::Empty => Vec::new(),
             ReadPlan::Memory(slices) => slices,
             ReadPlan::Segment { base } => {
                 self.0.counts.cold_reads.add(1);
-                self.read_old(shared, base, limit, want).await?
+                match self.read_old(shared, base, limit, want).await? {
+                    Some(Given::Memory(slice)) => vec![slice],
+                    Some(Given::File(range)) => {
+                        file = Some(range);
+                        Vec::new()
+                    }
+                    None => Vec::new(),
+                }
             }
         };
-        let bytes = slices.iter().map(|it| it.len()).sum();
+        let bytes = slices.iter().map(|it| it.len()).sum::<usize>()
+            + file.as_ref().map_or(0, |it| it.bytes as usize);
         let partition = shared.borrow();
         let aborted = match want.up_to {
             ReadUpTo::Stable if 0 < bytes => partition.aborted(want.from, limit).copied().collect(),
@@ -424,6 +450,7 @@ impl Store {
         };
         Ok(ReadDone {
             slices,
+            file,
             bytes,
             visible: partition.visible(),
             stable: partition.stable(),

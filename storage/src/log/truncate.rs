@@ -147,7 +147,7 @@ impl Store {
             assert_eq!(same, commit, "CUT-1: both were admitted together");
         }
         let gone = partition.cut_back(end, last, left.producers, commit);
-        self.0.keep.drop_later(partition.of, gone, commit);
+        self.0.keep.drop_later(partition.of, gone, commit, Vec::new());
         self.0.upkeep.notify();
         Ok((end, commit))
     }

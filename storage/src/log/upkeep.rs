@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::lane::{Importance, Lane, race};
 use corelane_core::metrics::{Counter, Gauge, Metrics};
-use corelane_core::ring::{Errno, Space};
+use corelane_core::ring::{Errno, Fd, Space};
 use corelane_core::sync::{Event, Permits};
 use corelane_core::time::Nanos;
 
@@ -168,9 +168,16 @@ impl Keep {
         self.sections.get()
     }
 
-    pub(super) fn drop_later(&self, of: TopicPartition, bases: Vec<Offset>, commit: Commit) {
+    /// Segments to be taken away; `readers` may still be reading from their files.
+    pub(super) fn drop_later(
+        &self,
+        of: TopicPartition,
+        bases: Vec<Offset>,
+        commit: Commit,
+        readers: Vec<Fd>,
+    ) {
         if !bases.is_empty() {
-            self.removals.borrow_mut().push_back(Removal::Segments { of, bases, commit });
+            self.removals.borrow_mut().push_back(Removal::Segments { of, bases, commit, readers });
         }
     }
 

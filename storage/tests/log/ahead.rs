@@ -17,6 +17,7 @@ async fn read(store: &Store, of: &TopicPartition, from: i64) -> i64 {
         up_to: ReadUpTo::Visible,
         bytes_max: 100_000,
         at_least_one: true,
+        file_bytes_min: ReadWant::NO_FILES,
     };
     let done = store.read(of, &want).await.expect("readable");
     assert!(0 < done.bytes, "nothing at {from}");

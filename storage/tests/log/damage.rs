@@ -56,7 +56,13 @@ fn rotten(mut disk: Disk, at: u64) -> (World, NodeId) {
 async fn refused(store: &Store, of: &TopicPartition) {
     let appended = store.append(of, &mut batch(7, 1, 100), false);
     assert_eq!(appended, Err(AppendError::Offline));
-    let want = ReadWant { from: Offset(0), up_to: ReadUpTo::End, bytes_max: 1, at_least_one: true };
+    let want = ReadWant {
+        from: Offset(0),
+        up_to: ReadUpTo::End,
+        bytes_max: 1,
+        at_least_one: true,
+        file_bytes_min: ReadWant::NO_FILES,
+    };
     assert_eq!(store.read(of, &want).await.map(|_| ()), Err(ReadError::Offline));
     assert_eq!(store.max_timestamp(of).await, Err(ReadError::Offline));
     assert!(store.delete_records(of, None).is_err());

@@ -123,8 +123,13 @@ pub(crate) async fn read_all(store: &Store, of: &TopicPartition) -> BTreeMap<i64
         (partition.log_start(), partition.end())
     };
     while at < end {
-        let want =
-            ReadWant { from: at, up_to: ReadUpTo::End, bytes_max: 100_000, at_least_one: true };
+        let want = ReadWant {
+            from: at,
+            up_to: ReadUpTo::End,
+            bytes_max: 100_000,
+            at_least_one: true,
+            file_bytes_min: ReadWant::NO_FILES,
+        };
         let done = store.read(of, &want).await.expect("readable");
         let mut bytes = Vec::new();
         for slice in &done.slices {

@@ -67,7 +67,13 @@ fn read(world: &mut World, node: NodeId) -> String {
 
 async fn read_one(store: &Store) -> Result<(), ReadError> {
     let (from, up_to) = (Offset(15), ReadUpTo::Visible);
-    let want = ReadWant { from, up_to, bytes_max: 1, at_least_one: true };
+    let want = ReadWant {
+        from,
+        up_to,
+        bytes_max: 1,
+        at_least_one: true,
+        file_bytes_min: ReadWant::NO_FILES,
+    };
     store.read(&of(), &want).await.map(|_| ())
 }
 

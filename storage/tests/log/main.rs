@@ -14,3 +14,4 @@ mod restart;
 mod starts;
 mod truncate;
 mod upkeep;
+mod warm;

@@ -18,6 +18,7 @@ async fn read_at(store: &Store, of: &TopicPartition, from: i64) -> Result<Offset
         up_to: ReadUpTo::Visible,
         bytes_max: 1000,
         at_least_one: true,
+        file_bytes_min: ReadWant::NO_FILES,
     };
     store.read(of, &want).await.map(|it| it.log_start)
 }
