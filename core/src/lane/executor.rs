@@ -13,7 +13,7 @@ use super::wait::{Sleep, TimedOut, Yield};
 use crate::buf::Pool;
 use crate::ids::LaneId;
 use crate::limits::{POLLS_PER_TURN_MAX, SLICE_BYTES, STALL_NS, TURN_NS_MAX};
-use crate::ring::{Completion, Op, Ring, Ticket, Wait};
+use crate::ring::{Completion, Op, Ring, Sync, Ticket, Wait};
 use crate::time::{Nanos, WallMillis};
 
 /// A handle to the lane we run on. Cheap to clone; cannot leave the lane.
@@ -53,6 +53,12 @@ pub struct LaneCounts {
     /// Polls over half a millisecond while serving work waited.
     pub stalls: u64,
     pub worst_stall: Option<Stall>,
+    /// Files opened or made.
+    pub opens: u64,
+    /// Flushes asked for, of files and of directories.
+    pub flushes: u64,
+    /// Writes that were to be durable when they ended.
+    pub durable_writes: u64,
 }
 
 /// A task that held the lane too long.
@@ -392,6 +398,16 @@ impl Lane {
     #[must_use]
     pub fn counts(&self) -> LaneCounts {
         self.0.counts.borrow().clone()
+    }
+
+    pub(super) fn count(&self, op: &Op) {
+        let mut counts = self.0.counts.borrow_mut();
+        match op {
+            Op::Open { .. } => counts.opens += 1,
+            Op::Flush { .. } | Op::FlushDir { .. } => counts.flushes += 1,
+            Op::Write { sync: Sync::Data, .. } => counts.durable_writes += 1,
+            _ => {}
+        }
     }
 
     /// What the ring found at start, and what it counted since.

@@ -295,6 +295,7 @@ macro_rules! expect {
 impl Lane {
     /// Any operation that completes once, as a future.
     pub fn op(&self, op: Op) -> Pending {
+        self.count(&op);
         Pending { lane: self.clone(), state: State::Fresh(Some(op)) }
     }
 

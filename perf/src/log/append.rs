@@ -7,6 +7,7 @@ use super::store::{create, open};
 use super::{Found, Task};
 use crate::on_lane::{self, failed};
 use core_affinity::CoreId;
+use corelane_core::lane::Lane;
 use corelane_core::metrics::Metrics;
 use corelane_storage::log::partition::LogRules;
 use std::io;
@@ -22,13 +23,14 @@ pub(super) fn run(core: CoreId, case: Case, task: Task) -> io::Result<Found> {
         let rules = rules(case, (warm_up + count) * batch.len() as u64);
         let partitions: Rc<[_]> = create(store, case.partitions, &rules).await?.into();
         append_all(store, &partitions, &batch, warm_up, case.in_flight).await?;
-        let counted = Counted::now(&opened.metrics);
+        let counted = Counted::now(&lane, &opened.metrics);
         let accounts = Accounts::now(&task.folder)?;
         let done = append_all(store, &partitions, &batch, count, case.in_flight).await?;
         let mut found = accounts.since(&task.folder, &done.seen, batch.len())?;
         found.push(("quiet_allocs_per_batch", done.quiet_allocations));
         let payload = (count * batch.len() as u64) as f64;
-        counted.since(&opened.metrics, payload, task.plan.journal_bytes, &mut found);
+        let now = Counted::now(&lane, &opened.metrics);
+        counted.until(&now, payload, task.plan.journal_bytes, &mut found);
         store.close().await.map_err(failed)?;
         Ok(found)
     })
@@ -41,25 +43,29 @@ fn rules(case: Case, bytes: u64) -> LogRules {
     LogRules { segment_bytes: bytes / u64::from(case.partitions) / segments, ..rules }
 }
 
-/// What the log counts of itself.
-struct Counted([u64; 5]);
+/// What the log counts of itself, and then what its lane asked of the kernel.
+struct Counted([u64; 7]);
 
-const COUNTED: [&str; 5] =
-    ["journal.bytes", "log.carried_bytes", "log.segment_writes", "log.flushes", "journal.commits"];
+const COUNTED: [&str; 4] =
+    ["journal.bytes", "log.carried_bytes", "log.segment_writes", "journal.commits"];
 
 impl Counted {
-    fn now(metrics: &Metrics) -> Self {
-        Self(COUNTED.map(|it| metrics.counter(it).get()))
+    fn now(lane: &Lane, metrics: &Metrics) -> Self {
+        let [journal, carried, writes, commits] = COUNTED.map(|it| metrics.counter(it).get());
+        let asked = lane.counts();
+        let (flushes, durable, opens) = (asked.flushes, asked.durable_writes, asked.opens);
+        Self([journal, carried, writes, commits, flushes, durable, opens])
     }
 
-    fn since(self, metrics: &Metrics, payload: f64, journal_bytes: u64, found: &mut Found) {
-        let now = Self::now(metrics).0;
-        let more: Vec<f64> = now.iter().zip(self.0).map(|(now, it)| (now - it) as f64).collect();
+    fn until(&self, now: &Self, payload: f64, journal_bytes: u64, found: &mut Found) {
+        let more: Vec<f64> = now.0.iter().zip(self.0).map(|(now, it)| (now - it) as f64).collect();
         found.push(("journal_per_byte", more[0] / payload));
         found.push(("carried_per_byte", more[1] / payload));
         found.push(("segment_writes", more[2]));
-        found.push(("flushes", more[3]));
-        found.push(("commits", more[4]));
+        found.push(("commits", more[3]));
+        found.push(("flushes", more[4]));
+        found.push(("durable_writes", more[5]));
+        found.push(("opens", more[6]));
         found.push(("cycles", more[0] / journal_bytes as f64));
     }
 }

@@ -65,6 +65,9 @@ pub(super) fn run(core: CoreId, what: &str, case: Case, mut task: Task) -> io::R
             Ok(vec![
                 ("open_ms", begun.elapsed().as_secs_f64() * 1e3),
                 ("open_cpu_ms", (sys::process_cpu()? - cpu).as_secs_f64() * 1e3),
+                ("opens", lane.counts().opens as f64),
+                ("flushes", lane.counts().flushes as f64),
+                ("durable_writes", lane.counts().durable_writes as f64),
                 ("dirty_mib", opened.found_bytes as f64 / f64::from(1 << 20)),
             ])
         }),

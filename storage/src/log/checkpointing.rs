@@ -56,13 +56,14 @@ impl Store {
             }
             for some in changed.chunks(RECORDS_PER_STEP) {
                 let before = draft.bytes.len();
-                self.tell(&mut draft, some, UNFINISHED, given_up);
+                self.tell(&mut draft, some, &[], UNFINISHED, given_up);
                 self.0.lane.spend(draft.bytes.len() - before).await;
             }
         }
         let changed = self.untold(&draft);
         let commit = self.0.journal.close_frame();
-        self.tell(&mut draft, &changed, commit.0, given_up);
+        let gone = self.gone(&draft);
+        self.tell(&mut draft, &changed, &gone, commit.0, given_up);
         self.0.journal.durable(commit).await?;
         let config = self.0.journal.config();
         let path = checkpoint_path(&self.0.config.data, config.incarnation, self.0.lane.id());
@@ -83,7 +84,21 @@ impl Store {
         untold.map(|(of, _)| *of).collect()
     }
 
-    fn tell(&self, draft: &mut Draft, some: &[TopicPartition], as_of: u64, given_up: u64) {
+    /// Partitions that are in the draft and were deleted since. Only the last section tells them:
+    /// it makes everything before it true.
+    fn gone(&self, draft: &Draft) -> Vec<TopicPartition> {
+        let partitions = self.0.partitions.borrow();
+        draft.told.keys().filter(|it| !partitions.contains_key(it)).copied().collect()
+    }
+
+    fn tell(
+        &self,
+        draft: &mut Draft,
+        some: &[TopicPartition],
+        gone: &[TopicPartition],
+        as_of: u64,
+        given_up: u64,
+    ) {
         let begins = self.0.journal.start_after(given_up);
         let config = self.0.journal.config();
         let head = CheckpointHead {
@@ -107,12 +122,7 @@ impl Store {
             draft.told.insert(*of, partition.version);
             records.push(record_of(&partition));
         }
-        let gone: Vec<_> =
-            draft.told.keys().filter(|it| !partitions.contains_key(it)).copied().collect();
-        for of in &gone {
-            draft.told.remove(of);
-        }
-        draft.add(&head, &records, &gone);
+        draft.add(&head, &records, gone);
     }
 }
 

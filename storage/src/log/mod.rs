@@ -8,6 +8,7 @@ mod ahead;
 pub mod boot;
 mod checkpointing;
 mod cold;
+mod crowd;
 pub mod damage;
 mod direct;
 mod extents;

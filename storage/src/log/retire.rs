@@ -3,16 +3,18 @@
 //! RETIRE-1: a file is given back only once a durable checkpoint says that no byte of it is needed.
 //! RETIRE-2: segments get whole blocks from the first one missing, each once.
 
+use std::rc::Rc;
+
 use corelane_core::ids::Offset;
-use corelane_core::lane::join_all;
 use corelane_core::ring::{Errno, Sync};
 
+use super::crowd;
 use super::mutant::Mutant;
 use super::store::{Shared, Store};
 use crate::frame::BLOCK_BYTES;
 
-/// Partitions whose blocks are written at once when files are given back.
-const WRITES_AT_ONCE: usize = 32;
+/// Partitions whose files are made together when journal files are given back.
+const FILES_AT_ONCE: usize = 256;
 
 /// The share of the lane's memory, as a divisor, above which what is on disk is forgotten, whatever
 /// the rules allow.
@@ -21,6 +23,9 @@ const FORGET_SHARE: usize = 2;
 /// The share of that, as a divisor, which bytes may take that are in no segment file, before the
 /// largest tails are written out; and down to which they are.
 const DIRTY_SHARE: (u64, u64) = (2, 4);
+
+/// Where nothing could be forgotten, it is tried again when this share more is lent, as a divisor.
+const AGAIN_SHARE: usize = 32;
 
 /// Each time, the older half of what is on disk is forgotten; after so many times, all of it.
 const HALVES_MAX: u32 = 6;
@@ -33,19 +38,16 @@ impl Store {
         let number = full[last / 2];
         // Only these bytes must be elsewhere before the files go; what came later is in later files.
         let held = self.0.journal.carried_in(number);
-        let mut all: Vec<(u64, Shared)> = Vec::new();
+        let mut all: Vec<Shared> = Vec::new();
         let mut before = None;
         for (of, _) in held.keys() {
-            if before.replace(*of) == Some(*of) {
-                continue;
-            }
-            let Some(shared) = self.partition(of) else { continue };
-            self.finish_all(&shared).await?;
-            let pending = dirty(&shared);
-            if 0 < pending {
-                all.push((pending, shared));
+            if before.replace(*of) != Some(*of) {
+                all.extend(self.partition(of));
             }
         }
+        crowd::each(&all, |shared| self.finish_all(shared)).await?;
+        let pending = all.into_iter().map(|it| (dirty(&it), it)).filter(|it| 0 < it.0);
+        let mut all: Vec<(u64, Shared)> = pending.collect();
         // Largest first; of those that could be carried, the largest are written after all when
         // together they are too much.
         all.sort_by_key(|it| std::cmp::Reverse(it.0));
@@ -59,17 +61,15 @@ impl Store {
             let is_small = *pending < rules.segment_write_bytes_min;
             let write = rules.segment_write_bytes_min <= whole || (too_much < small && 0 < whole);
             if write {
-                large.push(shared);
+                large.push(Rc::clone(shared));
                 if is_small {
                     small -= whole;
                 }
             }
         }
-        // A disk makes many writes durable in the time of one.
-        for some in large.chunks(WRITES_AT_ONCE) {
-            for wrote in join_all(some.iter().map(|it| self.write_blocks(it))).await {
-                wrote?;
-            }
+        for some in large.chunks(self.files_at_once()) {
+            self.make_files(some).await?;
+            crowd::each(some, |it| self.write_blocks(it)).await?;
         }
         for (_, shared) in &all {
             self.carry(shared, Some(&held)).await?;
@@ -78,6 +78,11 @@ impl Store {
         self.0.journal.retire(number);
         self.0.keep.counts.retired.add(full.iter().filter(|it| **it <= number).count() as u64);
         Ok(true)
+    }
+
+    /// So many files can be made and then written to before the first of them is closed again.
+    fn files_at_once(&self) -> usize {
+        (self.0.upkeep_rules.open_files_max / 2).clamp(1, FILES_AT_ONCE)
     }
 
     /// Writes the whole blocks of the open segment that its file does not have.
@@ -139,11 +144,18 @@ impl Store {
     /// Gives memory back: writes out the largest tails when they take too much of it, then forgets
     /// what is on disk, oldest first, so that readers near the end still find it.
     pub(super) async fn relieve_memory(&self) -> Result<(), Errno> {
+        let kept = &self.0.keep.kept_bytes;
         if !self.is_short() {
+            kept.set(0);
             return Ok(());
         }
+        let most = self.memory_bytes_max();
+        let lent = || self.0.lane.pool().stats().lent_bytes;
+        if lent() < kept.get() + most / AGAIN_SHARE {
+            return Ok(());
+        }
+        let most = most as u64;
         let partitions = self.partitions();
-        let most = self.memory_bytes_max() as u64;
         let mut left: u64 = partitions.iter().map(dirty).sum();
         if most / DIRTY_SHARE.0 < left {
             let mut largest: Vec<_> = partitions.iter().map(|it| (dirty(it), it)).collect();
@@ -168,6 +180,7 @@ impl Store {
                 self.0.lane.spend(BLOCK_BYTES).await;
             }
         }
+        kept.set(lent());
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Chunks begin at whole blocks of the segment and follow each other without a gap, so whole blocks
 //! can be written to the file straight from here while readers and sockets hold slices of the same
-//! memory. Bytes come here once, from the network buffer, and are never moved. The first chunk of
-//! an idle partition is one block; a busy one's chunks double up to a limit.
+//! memory. Bytes come here once, from the network buffer, and are never moved. A chunk is as large as
+//! what is held already, from one block up to a limit: many partitions with little each stay small,
+//! however much went through them.
 
 use std::collections::VecDeque;
 
@@ -74,8 +75,9 @@ impl Tail {
         let mut position = self.chunks.back().map_or(self.end, |it| it.end() + room as u64);
         while room < bytes.len() {
             let missing = (bytes.len() - room).next_multiple_of(BLOCK_BYTES);
-            let twice = self.chunks.back().map_or(BLOCK_BYTES, |it| it.buf.capacity() * 2);
-            let size = twice.min(CHUNK_BYTES_MAX).max(missing).min(BATCH_CHUNK_BYTES_MAX);
+            let held = (position - self.start) as usize;
+            let size = held.clamp(BLOCK_BYTES, CHUNK_BYTES_MAX).max(missing);
+            let size = size.min(BATCH_CHUNK_BYTES_MAX);
             let Some(buf) = pool.get(size) else {
                 self.chunks.truncate(chunks_before);
                 return Err(NoMemory);
@@ -209,6 +211,18 @@ mod tests {
         let mut tail = Tail::at(0);
         tail.append(&pool, b"small").expect("in budget");
         assert_eq!(tail.memory_bytes(), 4096);
+    }
+
+    #[test]
+    fn a_partition_that_holds_little_stays_small_however_much_went_through_it() {
+        let pool = Pool::new(1 << 22);
+        let mut tail = Tail::at(0);
+        for at in 0..1000 {
+            tail.append(&pool, &bytes(at * 1000, at * 1000 + 1000)).expect("in budget");
+            let end = tail.end();
+            tail.forget_below(end.saturating_sub(6000));
+            assert!(tail.memory_bytes() <= 4 * 8192, "{} at {end}", tail.memory_bytes());
+        }
     }
 
     #[test]

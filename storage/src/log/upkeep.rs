@@ -19,6 +19,7 @@ use corelane_core::sync::{Event, Permits};
 use corelane_core::time::Nanos;
 
 use super::boot::Notice;
+use super::crowd;
 use super::journal::Commit;
 use super::remove::Removal;
 use super::segment::Segment;
@@ -105,6 +106,8 @@ pub(super) struct Keep {
     /// The journal file up to which the last checkpoint needs none.
     pub(super) given_up: Cell<u64>,
     sections: Cell<u64>,
+    /// Bytes that were still lent when nothing more could be forgotten.
+    pub(super) kept_bytes: Cell<usize>,
     /// After so long a silence a partition forgets a producer.
     producer_expiry_ms: Cell<i64>,
     pub(super) settled: Event,
@@ -145,6 +148,7 @@ impl Keep {
             untold_bytes: Cell::new(0),
             given_up: Cell::new(0),
             sections: Cell::new(0),
+            kept_bytes: Cell::new(0),
             producer_expiry_ms: Cell::new(PRODUCER_EXPIRY_MS),
             settled: Event::new(lane),
             counts: KeepCounts {
@@ -314,14 +318,7 @@ impl Store {
         self.remove_some().await?;
         self.list_damages().await?;
         self.look_at_space().await?;
-        while let Some((of, base)) = self.0.sealed.try_pop() {
-            let Some(shared) = self.partition(&of) else { continue };
-            if let Err(errno) = self.finish(&shared, base).await {
-                // Later: nothing but the hint is lost.
-                let _full = self.0.sealed.try_push((of, base));
-                return Err(errno);
-            }
-        }
+        self.finish_sealed().await?;
         self.0.ahead.forget_old(self.0.lane.now());
         self.learn_ages().await?;
         self.relieve_memory().await?;
@@ -338,6 +335,25 @@ impl Store {
     /// From now on a partition forgets a producer that was silent for so long.
     pub fn expire_producers_after(&self, expiry_ms: i64) {
         self.0.keep.producer_expiry_ms.set(expiry_ms);
+    }
+
+    /// Writes out what was closed, a few partitions at a time.
+    async fn finish_sealed(&self) -> Result<(), Errno> {
+        let mut sealed = BTreeSet::new();
+        while let Some(it) = self.0.sealed.try_pop() {
+            sealed.insert(it);
+        }
+        let partitions: BTreeSet<_> = sealed.iter().map(|it| it.0).collect();
+        let partitions = partitions.iter().filter_map(|of| self.partition(of));
+        let done = crowd::each(partitions, |shared| async move { self.finish_all(&shared).await });
+        let done = done.await;
+        if done.is_err() {
+            for it in sealed {
+                // Later: nothing but the hint is lost.
+                let _full = self.0.sealed.try_push(it);
+            }
+        }
+        done
     }
 
     async fn expire_producers(&self) {
