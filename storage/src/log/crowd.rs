@@ -8,10 +8,10 @@ use corelane_core::ring::Errno;
 /// Things worked on at once.
 pub(super) const AT_ONCE: usize = 32;
 
-/// Works on all items, [`AT_ONCE`] of them at a time: when one is done, the next one begins.
+/// Works on all items, [`AT_ONCE`] of them at a time.
 ///
 /// # Errors
-/// The first of them; what was begun is ended, and nothing more is begun.
+/// As [`some`].
 pub(super) async fn each<T, W>(
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> W,
@@ -19,9 +19,24 @@ pub(super) async fn each<T, W>(
 where
     W: Future<Output = Result<(), Errno>>,
 {
+    some(items, AT_ONCE, work).await
+}
+
+/// Works on all items, so many of them at a time: when one is done, the next one begins.
+///
+/// # Errors
+/// The first of them; what was begun is ended, and nothing more is begun.
+pub(super) async fn some<T, W>(
+    items: impl IntoIterator<Item = T>,
+    at_once: usize,
+    work: impl Fn(T) -> W,
+) -> Result<(), Errno>
+where
+    W: Future<Output = Result<(), Errno>>,
+{
     // Gone once one failed.
     let items = RefCell::new(Some(items.into_iter()));
-    let workers = (0..AT_ONCE).map(|_| async {
+    let workers = (0..at_once).map(|_| async {
         loop {
             let next = items.borrow_mut().as_mut().and_then(Iterator::next);
             let Some(item) = next else { return Ok(()) };

@@ -28,6 +28,7 @@ use corelane_core::metrics::{Counter, Latency, Metrics};
 use corelane_core::ring::{Access, Errno, Fd, Sync};
 use corelane_core::sync::Event;
 
+use super::crowd;
 use super::mutant::{Mutant, Mutation};
 use super::small;
 use crate::frame::{
@@ -64,6 +65,9 @@ const CARRIED_SHARE: u64 = 4;
 
 /// Zeroes are written in pieces of this size when a slot is made.
 const ZEROES_BYTES: usize = 256 * 1024;
+
+/// Of these, so many at once: appends may wait for the slot.
+const ZEROES_AT_ONCE: usize = 4;
 
 /// Durable writes of a block into fresh room, and as many over them, before a first slot is used.
 const PROBES: u64 = 3;
@@ -629,12 +633,12 @@ impl Journal {
         if number == 0 {
             self.probe(&file, zeroes.slice(..BLOCK_BYTES)).await?;
         }
-        let mut at = 0;
-        while at < bytes {
-            let len = (bytes - at).min(ZEROES_BYTES as u64);
-            lane.write_all(&file, at, zeroes.slice(..len as usize), Sync::None).await?;
-            at += len;
-        }
+        let (into, zeroes) = (&file, &zeroes);
+        crowd::some((0..bytes).step_by(ZEROES_BYTES), ZEROES_AT_ONCE, |at| async move {
+            let len = (bytes - at).min(ZEROES_BYTES as u64) as usize;
+            lane.write_all(into, at, zeroes.slice(..len), Sync::None).await
+        })
+        .await?;
         lane.flush(&file).await?;
         small::flush_dir(lane, &self.0.config.dir, self.0.config.broken).await?;
         Ok(Slot { file, bytes })

@@ -8,6 +8,7 @@ mod harness;
 mod indexes;
 mod lanes;
 mod line;
+mod many;
 mod model;
 mod mutants;
 mod restart;

@@ -1,0 +1,115 @@
+//! What very many partitions cost: counted, not timed.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use corelane_core::lane::Lane;
+use corelane_core::ring::FileKind;
+use corelane_core::ring::sim::{Faults, World};
+use corelane_core::time::Nanos;
+use corelane_storage::log::open::LogConfig;
+use corelane_storage::log::store::{AppendError, Store};
+
+use crate::harness::{append, batch, config, partition, rules, run, start};
+
+const MANY: i32 = 10_000;
+/// A folder, a manifest, checkpoints, slots: what one start opens at most, whatever is stored.
+const OPENS_OF_A_START_MAX: u64 = 40;
+
+fn roomy() -> LogConfig {
+    LogConfig { slot_bytes: 2 << 20, ..config() }
+}
+
+async fn create(store: &Store, count: i32) {
+    for index in 0..count {
+        while let Err(error) = store.create(partition(1, index), "orders", rules(1 << 30)) {
+            assert_eq!(error, AppendError::Overloaded);
+            store.lane().sleep(Nanos::millis(1)).await;
+        }
+    }
+    store.durable(store.journal().latest()).await.expect("durable");
+}
+
+async fn folders(lane: &Lane) -> usize {
+    let all = lane.list("/data").await.expect("listed");
+    all.iter().filter(|it| it.kind == FileKind::Dir && it.name.starts_with("orders-")).count()
+}
+
+#[test]
+fn ten_thousand_empty_partitions_cost_no_file_no_descriptor_and_no_flush_each() {
+    let mut world = World::new(1, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &roomy()).await.expect("starts");
+        let before = lane.counts();
+        let free = lane.space("/data").await.expect("known").free_bytes;
+        create(&store, MANY).await;
+        let after = lane.counts();
+        // Frames, and the slots they need.
+        assert!(after.durable_writes - before.durable_writes < 20, "{after:?}");
+        assert!(after.flushes - before.flushes < 10, "{after:?}");
+        assert!(after.opens - before.opens < 10, "{after:?}");
+        let used = free - lane.space("/data").await.expect("known").free_bytes;
+        assert!(used < MANY as u64 * 1024, "{used} bytes");
+        assert_eq!(folders(&lane).await, 0);
+    });
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &roomy()).await.expect("starts");
+        let opens = lane.counts().opens;
+        assert!(opens <= OPENS_OF_A_START_MAX, "{opens}");
+        assert_eq!(store.partitions().len(), MANY as usize);
+        append(&store, &partition(1, MANY - 1), batch(1, 1, 100)).await;
+    });
+}
+
+#[test]
+fn the_first_files_of_many_partitions_are_made_durable_together() {
+    const COUNT: i32 = 150;
+    let mut world = World::new(2, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        let config = LogConfig { slot_bytes: 512 * 1024, ..config() };
+        let (store, _) = start(&lane, &config).await.expect("starts");
+        create(&store, COUNT).await;
+        let before = lane.counts();
+        for tag in 0..8 * COUNT as u64 {
+            append(&store, &partition(1, (tag % COUNT as u64) as i32), batch(tag, 1, 6000)).await;
+        }
+        lane.sleep(Nanos::secs(2)).await;
+        let made = folders(&lane).await as u64;
+        assert!(100 < made, "{made} folders");
+        let flushes = lane.counts().flushes - before.flushes;
+        // One for each folder, and a few for the directory they are in, slots and checkpoints.
+        assert!(flushes < made + made / 2, "{flushes} flushes for {made} folders");
+    });
+}
+
+#[test]
+fn a_start_opens_as_little_after_a_long_history_as_after_a_short_one() {
+    const COUNT: i32 = 40;
+    let opened = |rounds: u64| {
+        let mut world = World::new(3, Faults::none());
+        let node = world.node(1);
+        run(&mut world, node, move |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            create(&store, COUNT).await;
+            for tag in 0..rounds * COUNT as u64 {
+                let of = partition(1, (tag % COUNT as u64) as i32);
+                append(&store, &of, batch(tag, 1, 9000)).await;
+            }
+        });
+        let opens = Rc::new(Cell::new(0));
+        let told = Rc::clone(&opens);
+        run(&mut world, node, move |lane| async move {
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            told.set(lane.counts().opens);
+            let shared = store.partition(&partition(1, 0)).expect("here");
+            assert_eq!(shared.borrow().end().0, rounds as i64);
+        });
+        opens.get()
+    };
+    for rounds in [10, 40] {
+        let opens = opened(rounds);
+        assert!(opens <= OPENS_OF_A_START_MAX, "{opens} after {rounds} rounds");
+    }
+}
