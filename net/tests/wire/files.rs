@@ -23,7 +23,7 @@ struct Spliced {
 }
 
 fn byte_at(at: usize) -> u8 {
-    (at * at >> 7) as u8
+    ((at * at) >> 7) as u8
 }
 
 /// Where the parts of an answer lie in the file.
