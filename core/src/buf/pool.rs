@@ -163,11 +163,24 @@ impl Pool {
         }
     }
 
+    /// What may be lent at once.
+    #[must_use]
+    pub fn budget_bytes(&self) -> usize {
+        self.0.budget_bytes
+    }
+
+    /// What somebody holds.
+    #[must_use]
+    pub fn lent_bytes(&self) -> usize {
+        self.0.lent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Everything, counted anew: for metrics, not for each batch.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
-            budget_bytes: self.0.budget_bytes,
-            lent_bytes: self.0.lent_bytes.load(Ordering::Relaxed),
+            budget_bytes: self.budget_bytes(),
+            lent_bytes: self.lent_bytes(),
             idle_bytes: CLASSES.iter().zip(&self.0.idle).map(|(it, idle)| it * idle.len()).sum(),
             refused: self.0.refused.load(Ordering::Relaxed),
         }

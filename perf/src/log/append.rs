@@ -3,7 +3,7 @@
 use super::accounts::Accounts;
 use super::cases::{Case, batch};
 use super::load::append_all;
-use super::store::{create, open};
+use super::store::{RECENT_BYTES, create, open};
 use super::{Found, Task};
 use crate::on_lane::{self, failed};
 use core_affinity::CoreId;
@@ -18,7 +18,9 @@ pub(super) fn run(core: CoreId, case: Case, task: Task) -> io::Result<Found> {
         let opened = open(&lane, &task).await?;
         let store = &opened.store;
         let batch = batch(case.batch_bytes);
-        let warm_up = case.batches(task.plan.journal_bytes);
+        // A journal's worth; for large batches also until memory is used again.
+        let warm = if case.is_large() { 2 * RECENT_BYTES as u64 } else { 0 };
+        let warm_up = case.batches(task.plan.journal_bytes.max(warm));
         let count = case.batches(task.plan.journal_bytes * task.plan.cycles);
         let rules = rules(case, (warm_up + count) * batch.len() as u64);
         let partitions: Rc<[_]> = create(store, case.partitions, &rules).await?.into();

@@ -19,6 +19,8 @@ use std::process;
 
 /// Files of a journal, as many as a broker's has.
 const SLOTS: u64 = 32;
+/// Memory above which what is on disk is forgotten, as much as a broker's.
+pub(super) const RECENT_BYTES: usize = 64 << 20;
 /// How long one waits at most before asking again whether an append is possible now.
 const PATIENCE: Nanos = Nanos::millis(1);
 
@@ -37,6 +39,7 @@ pub(super) async fn open(lane: &Lane, task: &Task) -> io::Result<Opened> {
         ..LogConfig::new(&task.folder)
     };
     config.upkeep.extents = task.extents.clone();
+    config.upkeep.memory_bytes_max = RECENT_BYTES;
     let metrics = Metrics::default();
     let mut found = recover(lane, &config.data, process::id(), None).await.map_err(refused)?;
     let mine = share_out(&mut found, 1, |_| 0).remove(0);

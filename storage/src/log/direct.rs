@@ -167,9 +167,9 @@ impl Store {
             let from = at.max(allocated);
             lane.allocate(&file, from, to - from).await?;
         }
+        let mut parts = Vec::new();
         while at < to {
             let end = to.min(at + WRITE_BYTES_MAX);
-            let mut parts = Vec::new();
             {
                 let partition = shared.borrow();
                 let Some(segment) = partition.segment(base) else { return Ok(()) };
@@ -178,19 +178,22 @@ impl Store {
                 }
                 segment.tail.slices(at, end, &mut parts);
             }
-            let mut position = at;
             let sync = if parts.len() <= DURABLE_PIECES_MAX { Sync::Data } else { Sync::None };
             let counts = &self.0.keep.counts;
-            let mut writes = Vec::with_capacity(parts.len());
-            for part in parts {
-                let bytes = part.len();
-                counts.segment_writes.add(1);
-                counts.segment_bytes.add(bytes as u64);
-                writes.push(lane.write_all(&file, position, part, sync));
-                position += bytes as u64;
-            }
-            for wrote in join_all(writes).await {
-                wrote?;
+            counts.segment_writes.add(parts.len() as u64);
+            counts.segment_bytes.add(end - at);
+            if let Some(whole) = parts.pop_if(|it| it.len() as u64 == end - at) {
+                lane.write_all(&file, at, whole, sync).await?;
+            } else {
+                let mut position = at;
+                let writes = parts.drain(..).map(|part| {
+                    let from = position;
+                    position += part.len() as u64;
+                    lane.write_all(&file, from, part, sync)
+                });
+                for wrote in join_all(writes).await {
+                    wrote?;
+                }
             }
             if sync == Sync::None {
                 lane.flush(&file).await?;

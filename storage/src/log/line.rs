@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use corelane_core::buf::Piece;
 use corelane_core::ids::TopicPartition;
-use corelane_core::lane::{Importance, Lane, race};
+use corelane_core::lane::{Importance, Lane};
 use corelane_core::metrics::{Counter, Gauge, Latency, Metrics};
 use corelane_core::sync::{Event, Giver, Taker, once};
 use corelane_core::time::Nanos;
@@ -27,7 +27,7 @@ use super::store::{AppendError, Appended, Store};
 /// The share of the lane's memory, as a divisor, that appends of clients leave alone.
 const MEMORY_LEFT_SHARE: usize = 8;
 
-/// How often the line looks for memory that came home: nobody tells it of that.
+/// How often the line looks for memory that came home, or room on the disk: nobody tells it of that.
 const LOOK: Nanos = Nanos::millis(2);
 
 /// The longest wait, whatever the client would allow.
@@ -145,12 +145,12 @@ impl Store {
     /// Whether a client's batch of so many bytes may be tried. An error that room does not mend
     /// must be said: then it may.
     fn takes(&self, bytes: usize) -> bool {
-        let stats = self.0.lane.pool().stats();
-        let memory = stats.budget_bytes - stats.budget_bytes / MEMORY_LEFT_SHARE;
+        let pool = self.0.lane.pool();
+        let memory = pool.budget_bytes() - pool.budget_bytes() / MEMORY_LEFT_SHARE;
         let hopeless = self.0.journal.failed().is_some() || self.0.keep.no_space.get();
         // Once in the tail, once in a frame.
         hopeless
-            || (stats.lent_bytes.saturating_add(2 * bytes) <= memory
+            || (pool.lent_bytes().saturating_add(2 * bytes) <= memory
                 && self.0.journal.has_room_for_clients(bytes))
     }
 
@@ -181,9 +181,9 @@ impl Store {
 
     async fn freed(&self) {
         let look = self.0.lane.now() + LOOK;
-        let freed = race(self.0.journal.moved(), self.0.keep.settled.wait());
-        // The time being over is as good a reason as any.
-        let _either = self.0.lane.until(look, freed).await;
+        // The time being over is as good a reason as any. Nobody says that upkeep had a look: whoever
+        // waits calls for it, and the two would keep each other awake.
+        let _either = self.0.lane.until(look, self.0.journal.moved()).await;
     }
 
     /// Appends the first in the line, if it can be. Says how large it was.

@@ -124,12 +124,12 @@ impl Store {
 
     /// What may be lent before what is on disk is forgotten.
     fn memory_bytes_max(&self) -> usize {
-        let budget = self.0.lane.pool().stats().budget_bytes / FORGET_SHARE;
+        let budget = self.0.lane.pool().budget_bytes() / FORGET_SHARE;
         budget.min(self.0.upkeep_rules.memory_bytes_max)
     }
 
     pub(super) fn is_short(&self) -> bool {
-        self.memory_bytes_max() <= self.0.lane.pool().stats().lent_bytes
+        self.memory_bytes_max() <= self.0.lane.pool().lent_bytes()
     }
 
     /// Forgets the older part of what is on disk when memory is short.

@@ -110,7 +110,6 @@ pub(super) struct Keep {
     pub(super) kept_bytes: Cell<usize>,
     /// After so long a silence a partition forgets a producer.
     producer_expiry_ms: Cell<i64>,
-    pub(super) settled: Event,
     pub(super) counts: KeepCounts,
 }
 
@@ -150,7 +149,6 @@ impl Keep {
             sections: Cell::new(0),
             kept_bytes: Cell::new(0),
             producer_expiry_ms: Cell::new(PRODUCER_EXPIRY_MS),
-            settled: Event::new(lane),
             counts: KeepCounts {
                 checkpoints: metrics.counter("log.checkpoints"),
                 checkpoint_bytes: metrics.counter("log.checkpoint_bytes"),
@@ -276,7 +274,6 @@ impl Store {
                 _ => self.one_round(round).await,
             };
             round += 1;
-            self.0.keep.settled.notify();
             match done {
                 Ok(true) => continue,
                 Ok(false) => {}
