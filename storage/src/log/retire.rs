@@ -134,6 +134,8 @@ impl Store {
 
     /// Forgets the older part of what is on disk when memory is short.
     pub(super) fn forget_if_short(&self, shared: &Shared, base: Offset) {
+        // What was just written can be forgotten, here or by whoever relieves memory.
+        self.0.keep.kept_bytes.set(0);
         if self.is_short()
             && let Some(segment) = shared.borrow_mut().segment_mut(base)
         {

@@ -68,7 +68,8 @@ fn the_first_files_of_many_partitions_are_made_durable_together() {
     let mut world = World::new(2, Faults::none());
     let node = world.node(1);
     run(&mut world, node, |lane| async move {
-        let config = LogConfig { slot_bytes: 512 * 1024, ..config() };
+        // Large enough that each of them has whole blocks to write when the first files go.
+        let config = LogConfig { slot_bytes: 1 << 20, ..config() };
         let (store, _) = start(&lane, &config).await.expect("starts");
         create(&store, COUNT).await;
         let before = lane.counts();
