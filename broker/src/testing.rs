@@ -108,6 +108,11 @@ impl Client {
     pub(crate) async fn ask_raw(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let parts = vec![Buf::copy_of(bytes).freeze()];
         self.lane.send_all(&self.socket, parts).await.expect("the broker is there");
+        self.next().await
+    }
+
+    /// The next frame that comes, or nothing when the broker closes.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some((size, rest)) = self.received.split_first_chunk() {
                 let size = u32::from_be_bytes(*size) as usize;

@@ -245,6 +245,10 @@ pub fn documentation() -> String {
         "# Requests\n\n\
          Which of the protocol's requests Corelane answers, and in which versions. This page is\n\
          printed from the table that the broker itself uses.\n\n\
+         A client need not wait for an answer before it asks on. On one connection requests take effect\n\
+         in the order in which they came, and a later one sees what an earlier one did, and waits for\n\
+         it where it has to. Records sent with `acks=0` are the exception. They are appended in their\n\
+         order, but nobody waits until they are durable: who asks right behind them may not see them yet.\n\n\
          | key | request | versions answered | versions there are | remarks |\n\
          | --: | --- | --- | --- | --- |\n",
     );

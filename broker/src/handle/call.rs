@@ -9,10 +9,11 @@ use corelane_core::limits::SLICE_BYTES;
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
 use corelane_net::api::{Api, ApiKey};
-use corelane_net::conn::{Peer, Piece, Reply, Service, Serving};
+use corelane_net::conn::{Effect, Peer, Piece, Reply, Service, Serving};
 use corelane_net::frame::{self, Incoming};
 use corelane_net::wire::{Checked, DecodeError, EncodeError, Message, Splice, Writer, Written};
 
+use super::effect::effect;
 use super::stages::{AllStages, Stages};
 use super::{
     acls, alter_configs, alter_partition_reassignments, api_versions, create_partitions,
@@ -291,17 +292,26 @@ fn answer_bytes_max(frame: &[u8], fetch_bytes_max: usize) -> usize {
     }
 }
 
+/// Which request is in a frame, if it is one at all.
+fn key_of(frame: &Buf) -> Option<ApiKey> {
+    let code = frame.filled().get(SIZE_BYTES..)?.first_chunk()?;
+    ApiKey::from_code(i16::from_be_bytes(*code))
+}
+
 impl Service for Handlers {
     fn received(&self, frame: &Buf, took: Nanos) {
-        let code = frame.filled().get(SIZE_BYTES..).and_then(|it| it.first_chunk());
-        let key = code.and_then(|it| ApiKey::from_code(i16::from_be_bytes(*it)));
-        if let Some(key) = key.filter(|it| Api::of(*it).accepted().is_some()) {
+        if let Some(key) = key_of(frame).filter(|it| Api::of(*it).accepted().is_some()) {
             self.stages.of(key).received.record(took);
         }
     }
 
     fn answer_bytes_max(&self, frame: &Buf) -> usize {
         answer_bytes_max(frame.filled(), self.fetch_bytes_max)
+    }
+
+    fn effect(&self, frame: &Buf) -> Effect {
+        // What is no request of the protocol ends the connection.
+        key_of(frame).map_or(Effect::Free, effect)
     }
 
     fn call(&self, peer: &Rc<Peer>, frame: Buf) -> Serving {

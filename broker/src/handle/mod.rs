@@ -20,6 +20,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod effect;
 mod elect_leaders;
 mod fetch;
 #[cfg(test)]
@@ -42,6 +43,8 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod operations;
+#[cfg(test)]
+mod order_stories;
 mod places;
 mod produce;
 mod resources;

@@ -19,6 +19,7 @@ use super::budget::Reservation;
 use super::crowd::{Crowd, Membership};
 use super::inbox::{Inbox, Standing};
 use super::leaving::{Leaving, memory_in};
+use super::order::{Ahead, Effect};
 use super::outbound::{Unsent, memory_of};
 use super::{ConnLimits, Peer, Reply, Service, Serving};
 use crate::frame::FrameError;
@@ -95,8 +96,10 @@ enum Reading {
 /// A request that has been started and not been answered.
 struct Open {
     progress: Progress,
-    /// Whether it was polled, and so had its effects.
+    /// Whether it was polled.
     begun: bool,
+    /// What it does to those behind it.
+    effect: Effect,
     /// Memory of its frame, held until it is served.
     frame_bytes: usize,
     /// What its answer may have, as foretold.
@@ -514,6 +517,7 @@ impl<S: Service> Connection<S> {
                 break;
             };
             let frame_bytes = frame.capacity();
+            let effect = self.service.effect(&frame);
             let serving = match self.stage {
                 Stage::Requests => self.service.call(&self.peer, frame),
             };
@@ -522,6 +526,7 @@ impl<S: Service> Connection<S> {
             self.open.push_back(Open {
                 progress: Progress::Serving(serving),
                 begun: false,
+                effect,
                 frame_bytes,
                 answer_bytes,
             });
@@ -532,11 +537,12 @@ impl<S: Service> Connection<S> {
         started
     }
 
-    /// Polls every open request, oldest first, so that effects keep their order. Once enough waits to
+    /// Polls every open request, oldest first, so that effects keep their order. One that has to wait for
+    /// an earlier one does not begin, nor does any behind it ([`Ahead`]). Once enough waits to
     /// be sent, only the oldest is brought further; once the turn is over, none that begins or ends
     /// is followed by another. None at all follows one that gave way: it may not have had its effects.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
-        let mut refused = None;
+        let (mut refused, mut ahead) = (None, Ahead::default());
         for (place, it) in self.open.iter_mut().enumerate() {
             let unsent = self.unsent.bytes();
             let enough = self.limits.pending_bytes_max <= unsent
@@ -545,12 +551,16 @@ impl<S: Service> Connection<S> {
                 break;
             }
             let Progress::Serving(serving) = &mut it.progress else { continue };
+            if !it.begun && !ahead.lets_begin(it.effect) {
+                break;
+            }
             let polled = serving.as_mut().poll(context);
             let is_first = !std::mem::replace(&mut it.begun, true);
             let is_late =
                 (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
             let is_over = is_late || self.lane.is_slice_spent();
             let Poll::Ready(mut reply) = polled else {
+                ahead.add(it.effect);
                 if is_over {
                     break;
                 }

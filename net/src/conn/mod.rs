@@ -3,8 +3,9 @@
 //! One task serves one connection. It starts each request as its frame completes, in the order
 //! the frames came, and polls all of them; answers leave in that same order, however the requests
 //! finish. A request's effects happen at its first poll, or, when it has so many that it gives way in
-//! between, before a later one is polled: so a later request of the connection sees what an earlier one
-//! changed.
+//! between, before a later one is polled. A request that would look at what an earlier one has not
+//! finished is first polled when that one has ended, and those behind it after it: so a later request
+//! of the connection sees what an earlier one changed ([`Effect`]).
 //!
 //! - CONN-1: no more than `in_flight_max` requests are open; beyond that nothing is read;
 //! - CONN-2: memory for a frame grows with the bytes that came, or is at most what an earlier frame of
@@ -37,6 +38,7 @@ mod crowd;
 mod driver;
 mod inbox;
 mod leaving;
+mod order;
 mod outbound;
 
 use std::fmt;
@@ -52,6 +54,7 @@ use corelane_core::time::Nanos;
 pub use budget::Budget;
 pub use crowd::Crowd;
 pub use driver::{Ended, serve};
+pub use order::Effect;
 pub use outbound::Outbound;
 
 /// The bounds of one connection.
@@ -145,6 +148,9 @@ pub trait Service: 'static {
     /// How many bytes the answer to this frame may have, as far as that can be told beforehand.
     /// Requests wait for each other by it (CONN-4).
     fn answer_bytes_max(&self, frame: &Buf) -> usize;
+
+    /// What this frame's request does with what others look at.
+    fn effect(&self, frame: &Buf) -> Effect;
 
     /// A frame is whole, so long after its first byte.
     fn received(&self, _frame: &Buf, _took: Nanos) {}

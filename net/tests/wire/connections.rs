@@ -8,7 +8,8 @@ use corelane_core::time::Nanos;
 use corelane_net::conn::{ConnLimits, Ended};
 
 use crate::stage::{
-    BYSTANDER, LONG, LONG_SLICES, PORT, Stage, answer_to, both, receive, request, send,
+    APPEND, BYSTANDER, CHANGE, DONE, LONG, LONG_SLICES, LOOK, PORT, Stage, answer_to, both,
+    receive, request, send,
 };
 
 /// Small and large requests, quick and slow, their answers small and large.
@@ -298,4 +299,53 @@ fn a_long_request_gives_way_to_others_and_keeps_its_place() {
         most = most.max(slices);
     }
     assert_eq!(most, 1, "no bystander looked on");
+}
+
+/// An append goes on beside others; who looks or changes begins when it has ended, and who is behind
+/// them after them. A look may take its time.
+#[test]
+fn a_request_begins_once_it_cannot_miss_what_an_earlier_one_does() {
+    let (first, more) = (LOOK, LOOK + 1);
+    let stream = [
+        request(200, 1, first, 0),
+        request(10, 1, APPEND, 0),
+        request(5, 1, APPEND + 1, 0),
+        request(0, 1, 1, 0),
+        request(5, 1, more, 0),
+        request(0, 1, 2, 0),
+        request(10, 1, CHANGE, 0),
+        request(0, 1, 3, 0),
+        request(0, 1, APPEND + 2, 0),
+    ];
+    let expected: Vec<u8> = stream.iter().flat_map(|it| answer_to(it)).collect();
+    let (stream, bytes) = (stream.concat(), expected.len());
+    let mut stage = Stage::new(1, Faults::none(), ConnLimits::default(), 1 << 20);
+    let got = stage.run(Nanos::secs(5), move |lane, socket| {
+        let stream = stream.clone();
+        async move {
+            assert!(send(&lane, &socket, &stream).await);
+            receive(&lane, &socket, bytes).await
+        }
+    });
+    assert_eq!(got, Some(expected));
+    let (begun, done) = (|it: u8| it, |it: u8| DONE + it);
+    let order = [
+        begun(first),
+        begun(APPEND),
+        begun(APPEND + 1),
+        1,
+        done(APPEND + 1),
+        done(APPEND),
+        begun(more),
+        2,
+        begun(CHANGE),
+        3,
+        done(more),
+        done(CHANGE),
+        begun(APPEND + 2),
+        done(APPEND + 2),
+        done(first),
+    ];
+    assert_eq!(*stage.seen.effects.borrow(), order);
+    stage.check_empty();
 }

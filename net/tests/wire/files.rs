@@ -9,7 +9,7 @@ use corelane_core::ring::sim::{Fault, Faults, NodeId, World, seeds};
 use corelane_core::ring::{Access, Fd, FileRange, Outcome, Sync};
 use corelane_core::time::Nanos;
 use corelane_net::conn::{
-    ConnLimits, Crowd, Ended, Peer, Piece, Principal, Reply, Service, Serving, serve,
+    ConnLimits, Crowd, Effect, Ended, Peer, Piece, Principal, Reply, Service, Serving, serve,
 };
 
 const PORT: u16 = 9092;
@@ -66,6 +66,10 @@ impl Service for Spliced {
 
     fn answer_bytes_max(&self, _: &Buf) -> usize {
         100
+    }
+
+    fn effect(&self, _: &Buf) -> Effect {
+        Effect::Free
     }
 }
 

@@ -16,7 +16,7 @@ use corelane_core::ring::sim::{Faults, NodeId, World};
 use corelane_core::ring::{Fd, Outcome};
 use corelane_core::time::Nanos;
 use corelane_net::conn::{
-    ConnLimits, Crowd, Ended, Peer, Principal, Reply, Service, Serving, serve,
+    ConnLimits, Crowd, Effect, Ended, Peer, Principal, Reply, Service, Serving, serve,
 };
 
 pub(crate) const PORT: u16 = 9092;
@@ -54,6 +54,13 @@ const BYSTANDER_TURNS: usize = 200;
 pub(crate) const LONG: u8 = 88;
 pub(crate) const LONG_SLICES: usize = 100;
 
+/// Requests of these numbers, and of up to nine more, have such an effect. They say so at their end, too,
+/// by [`DONE`] more.
+pub(crate) const APPEND: u8 = 100;
+pub(crate) const CHANGE: u8 = 110;
+pub(crate) const LOOK: u8 = 120;
+pub(crate) const DONE: u8 = 100;
+
 async fn stand_by(lane: Lane, seen: Rc<Seen>) {
     for _ in 0..BYSTANDER_TURNS {
         let (before, slices) = (seen.effects.borrow().len(), seen.slices.get());
@@ -79,6 +86,15 @@ pub(crate) fn answer_to(request: &[u8]) -> Vec<u8> {
     let mut answer = u32::try_from(bytes).expect("small").to_be_bytes().to_vec();
     answer.resize(4 + bytes, request[7]);
     answer
+}
+
+fn effect_of(request: &[u8]) -> Effect {
+    match request[7] {
+        APPEND..CHANGE => Effect::Append,
+        CHANGE..LOOK => Effect::Change,
+        LOOK..=129 => Effect::Look,
+        _ => Effect::Free,
+    }
 }
 
 impl Service for Echo {
@@ -108,6 +124,9 @@ impl Service for Echo {
                 return Reply::Close("as asked".to_owned());
             }
             lane.sleep(Nanos::millis(u64::from(bytes[4]))).await;
+            if effect_of(bytes) != Effect::Free {
+                seen.effects.borrow_mut().push(DONE + bytes[7]);
+            }
             let answer = answer_to(bytes);
             let buf = lane.pool().get(answer.len());
             let mut buf = buf.unwrap_or_else(|| Buf::unpooled(answer.len()));
@@ -118,6 +137,10 @@ impl Service for Echo {
 
     fn answer_bytes_max(&self, frame: &Buf) -> usize {
         4 + usize::from(u16::from_be_bytes([frame.filled()[5], frame.filled()[6]]))
+    }
+
+    fn effect(&self, frame: &Buf) -> Effect {
+        effect_of(frame.filled())
     }
 }
 
