@@ -42,9 +42,15 @@ impl<'w> Writer<'w> {
     /// each time. While it is not finished the output is what was written so far.
     #[must_use]
     pub fn in_pieces(mut self, written: &'w mut Written) -> Self {
-        written.begin_piece(self.out, self.splices.as_ref().map_or(0, |it| it.len()));
+        let splices = self.splice_count();
+        written.begin_piece(self.out, splices);
         self.written = Some(written);
         self
+    }
+
+    #[inline]
+    fn splice_count(&self) -> usize {
+        self.splices.as_ref().map_or(0, |it| it.len())
     }
 
     #[inline]
@@ -112,7 +118,7 @@ impl<'w> Writer<'w> {
         write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         let length = self.out.len();
-        let splices = self.splices.as_ref().map_or(0, |it| it.len());
+        let splices = self.splice_count();
         let result = write(self);
         if result.is_err_and(|it| it != EncodeError::Unfinished) {
             self.out.truncate(length);
@@ -133,12 +139,13 @@ impl<'w> Writer<'w> {
     ) -> Result<(), EncodeError> {
         self.all_or_nothing(|it| {
             let start = it.out.len();
-            let splices = it.splices.as_ref().map_or(0, |it| it.len());
-            it.i32(0);
             assert!(
                 !it.is_in_pieces() || start == 0,
                 "what is written in pieces begins the output"
             );
+            // Those of earlier pieces belong to the frame too.
+            let splices = if it.is_in_pieces() { 0 } else { it.splice_count() };
+            it.i32(0);
             write(it)?;
             let outside = it.splices.iter().flat_map(|it| &it[splices..]);
             let outside: usize = outside.map(|it| it.bytes as usize).sum();
@@ -383,14 +390,10 @@ impl<'w> Writer<'w> {
         // The size comes first, so a tagged field is written at once.
         let written = self.written.take();
         let place = self.out.len();
-        let splices = self.splices.as_ref().map_or(0, |it| it.len());
+        let splices = self.splice_count();
         self.out.push(0);
         write(self)?;
-        assert_eq!(
-            splices,
-            self.splices.as_ref().map_or(0, |it| it.len()),
-            "no tagged field of the protocol carries records"
-        );
+        assert_eq!(splices, self.splice_count(), "no tagged field of the protocol carries records");
         let (digits, count) = uvarint_digits(fit(self.out.len() - place - 1)?.cast_unsigned());
         self.out.splice(place..=place, digits[..count].iter().copied());
         self.written = written;

@@ -1,7 +1,11 @@
 //! Every message in every version, as Kafka's own classes write it. Ours reads that and must
 //! write the same bytes. `net/oracle` makes the files.
 
+use corelane_net::api::ApiKey;
+use corelane_net::frame;
 use corelane_net::messages::catalogue::{Entry, MESSAGES};
+use corelane_net::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
+use corelane_net::wire::{EncodeError, Records, Writer, Written};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// What is in a message.
@@ -120,5 +124,37 @@ fn in_pieces_of_any_size_a_message_is_read_and_written_the_same() {
             assert_eq!(read, Ok(bytes.len()), "{}", told());
             assert!(ours == bytes, "{}", told());
         }
+    }
+}
+
+#[test]
+fn in_pieces_of_any_size_records_that_stay_outside_are_counted_the_same() {
+    let part = |partition_index| PartitionData {
+        partition_index,
+        records: Some(Records::Outside { bytes: 100 }),
+        ..Default::default()
+    };
+    let partitions: Vec<_> = (0..20).map(part).collect();
+    let topics = [FetchableTopicResponse {
+        topic: "t",
+        partitions: partitions.as_slice().into(),
+        ..Default::default()
+    }];
+    let response = FetchResponse { responses: (&topics).into(), ..Default::default() };
+    let (mut whole, mut places) = (Vec::new(), Vec::new());
+    let writer = &mut Writer::splicing(&mut whole, &mut places);
+    frame::encode_response(ApiKey::Fetch, 12, 7, &response, writer).unwrap();
+    assert_eq!(frame::size(whole[..4].try_into().unwrap(), 10_000), Ok(whole.len() - 4 + 20 * 100));
+    for elements in [1, 2, 3, 1000] {
+        let (mut out, mut splices) = (Vec::new(), Vec::new());
+        let mut written = Written::by(elements);
+        loop {
+            let writer = &mut Writer::splicing(&mut out, &mut splices).in_pieces(&mut written);
+            match frame::encode_response(ApiKey::Fetch, 12, 7, &response, writer) {
+                Err(EncodeError::Unfinished) => {}
+                done => break done.unwrap(),
+            }
+        }
+        assert!(out == whole && splices == places, "by {elements}");
     }
 }
