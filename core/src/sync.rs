@@ -45,18 +45,30 @@ impl Event {
 
     /// Waits until it happened more often than `seen`.
     pub async fn past(&self, seen: u64) {
-        poll_fn(|_| {
-            if seen < self.0.happened.get() {
-                return Poll::Ready(());
+        poll_fn(|_| self.poll_past(seen)).await;
+    }
+
+    /// [`Self::past`] for those that poll several things at once.
+    pub fn poll_past(&self, seen: u64) -> Poll<()> {
+        if seen < self.0.happened.get() {
+            return Poll::Ready(());
+        }
+        let task = self.0.lane.current();
+        let mut waiting = self.0.waiting.borrow_mut();
+        if !waiting.contains(&task) {
+            // Who ended without being told is forgotten before more memory is taken.
+            if waiting.len() == waiting.capacity() {
+                waiting.retain(|it| self.0.lane.is_alive(*it));
             }
-            let task = self.0.lane.current();
-            let mut waiting = self.0.waiting.borrow_mut();
-            if !waiting.contains(&task) {
-                waiting.push(task);
-            }
-            Poll::Pending
-        })
-        .await;
+            waiting.push(task);
+        }
+        Poll::Pending
+    }
+
+    /// How many it would tell, those included that ended.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.0.waiting.borrow().len()
     }
 
     /// Waits until it happens again.

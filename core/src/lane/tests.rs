@@ -304,6 +304,24 @@ fn one_message_one_slot_one_row() {
 }
 
 #[test]
+fn an_event_that_never_happens_forgets_who_ended() {
+    let (mut executor, _) = lane_on_paper(8);
+    let lane = executor.lane().clone();
+    let event = Event::new(&lane);
+    let event2 = event.clone();
+    executor.block_on(async move {
+        for _ in 0..1000 {
+            let (event, lane2) = (event2.clone(), lane.clone());
+            lane.spawn("impatient", Importance::Serving, async move {
+                race(event.wait(), lane2.sleep(Nanos::millis(1))).await;
+            });
+            lane.sleep(Nanos::millis(2)).await;
+        }
+    });
+    assert!(event.kept() < 10, "{} are kept", event.kept());
+}
+
+#[test]
 fn permits_are_given_in_the_order_they_were_asked_for() {
     let (mut executor, _) = lane_on_paper(8);
     let lane = executor.lane().clone();
