@@ -321,7 +321,8 @@ fn crowd_of(config: &Config, lane: &Lane, broken: Mutation) -> Crowd {
     Crowd::new(lane, limits_of(config, broken), receive_bytes_of(config, lane), send_bytes)
 }
 
-fn receive_bytes_of(config: &Config, lane: &Lane) -> usize {
+/// What a lane may hold of requests.
+pub(crate) fn receive_bytes_of(config: &Config, lane: &Lane) -> usize {
     let told = config.settings.number(&keys::RECEIVE_BYTES);
     let share = lane.pool().stats().budget_bytes / RECEIVE_SHARE;
     usize::try_from(told).unwrap_or(usize::MAX).min(share)

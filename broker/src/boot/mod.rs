@@ -14,5 +14,6 @@ mod report;
 mod telling;
 
 pub use gate::Gate;
+pub(crate) use lane::receive_bytes_of;
 pub use lane::{Boot, BootAsk, BootTell, Ports, run};
 pub use report::{Ready, Report, Reporter, Trouble};

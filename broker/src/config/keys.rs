@@ -96,7 +96,10 @@ rows! {
         .check(Check::AtLeast(1 << 20))
         .doc("Bytes of requests one lane holds at once. Each request reserves its share before \
               its bytes are taken; a request that finds none waits in the kernel. Half of the \
-              lane's memory bounds it too.");
+              lane's memory bounds it too. Fetches that wait for records keep at most a quarter of \
+              it and 100,000 partitions, and each at most half of what is left of both: one that is \
+              larger, or longer than 64 KiB and 512 bytes for each of its partitions, is answered at \
+              once with what there is.");
     REQUESTS_IN_FLIGHT_MAX = Row::new("corelane.connection.requests.max", Int, "64")
         .check(Check::Between(1, 4096))
         .doc("Requests of one connection in work at once. At the limit its reading pauses.");

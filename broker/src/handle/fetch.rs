@@ -70,13 +70,19 @@ pub(super) async fn handle(call: Call) -> Reply {
         let bytes: usize = reads.iter().filter_map(|it| it.as_ref().ok()).map(|it| it.bytes).sum();
         let refused = wanted.parts.iter().any(|it| it.read.is_err());
         let enough = wanted.bytes_min <= bytes
+            || wanted.parts.is_empty()
             || refused
             || reads.iter().any(Result::is_err)
             || wanted.until <= call.node.lane().now();
         if enough {
             return answer(&call, &wanted, reads).await;
         }
-        wait(&call, &wanted, &reads).await;
+        let parked = &call.node.0.parked;
+        let Some(place) = parked.place(wanted.parts.len(), call.frame().len()) else {
+            return answer(&call, &wanted, reads).await;
+        };
+        wait(&call, &wanted, reads).await;
+        drop(place);
     }
 }
 
@@ -301,12 +307,12 @@ async fn read_on(call: &Call, home: LaneId, parts: Vec<ReadPart>, bytes_max: usi
     }
 }
 
-/// Waits until some lane has more, or the time is over.
-async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
+/// Waits until some lane has more, or the time is over. What was read is let go of before.
+async fn wait(call: &Call, wanted: &Wanted, reads: Reads) {
     let node = &call.node;
-    let mut by_lane: BTreeMap<LaneId, Vec<WatchPart>> = BTreeMap::new();
+    let mut by_lane: BTreeMap<LaneId, BTreeMap<TopicPartition, WatchPart>> = BTreeMap::new();
     let parts = wanted.parts.iter().filter_map(|it| it.read.as_ref().ok());
-    for (part, read) in parts.zip(reads) {
+    for (part, read) in parts.zip(&reads) {
         // What was read already does not count as news.
         let seen = read.as_ref().map_or(Offset(0), |it| match part.want.up_to {
             ReadUpTo::Visible => it.visible,
@@ -315,10 +321,18 @@ async fn wait(call: &Call, wanted: &Wanted, reads: &Reads) {
         });
         let from = part.want.from.max(seen);
         let watch = WatchPart { of: part.of, from, up_to: part.want.up_to };
-        by_lane.entry(node.home(part.of)).or_default().push(watch);
+        // A partition that was named twice is watched once.
+        let here = by_lane.entry(node.home(part.of)).or_default();
+        let watched = here.entry(part.of).or_insert(watch);
+        watched.from = watched.from.min(from);
         node.one_more().await;
     }
-    node.watch(by_lane, wanted.until).await;
+    drop(reads);
+    let mut watches = BTreeMap::new();
+    for (home, parts) in by_lane {
+        watches.insert(home, node.gather(parts.into_values()).await);
+    }
+    node.watch(watches, wanted.until).await;
 }
 
 async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {

@@ -1,22 +1,31 @@
 //! Stories of fetch sessions, over real frames in the simulator.
 
+use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
+use corelane_net::frame;
 use corelane_net::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use corelane_net::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use corelane_net::wire::{Records, Uuid};
+use corelane_net::wire::{Records, Uuid, Writer};
 use corelane_storage::build::BatchBuilder;
 
 use crate::testing::{Client, answer, story};
 
 const PARTITIONS: i32 = 4;
 
+/// More of one lane than a reader watches itself.
+const MANY: i32 = 200;
+
 /// Makes the topic, and gives its id.
 async fn prepare(client: &mut Client) -> Uuid {
+    prepare_with(client, PARTITIONS).await
+}
+
+async fn prepare_with(client: &mut Client, partitions: i32) -> Uuid {
     use corelane_net::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
     let topics = [CreatableTopic {
         name: "t",
-        num_partitions: PARTITIONS,
+        num_partitions: partitions,
         replication_factor: 1,
         ..Default::default()
     }];
@@ -168,5 +177,122 @@ fn a_session_that_is_broken_is_refused_as_a_whole() {
         assert_eq!(reader.session.0, 0);
         reader.session = (session, 2);
         assert_eq!(reader.fetch(&[], &[]).await, "FetchSessionIdNotFound");
+    });
+}
+
+/// A fetch of so many entries, spread over the topic's partitions.
+async fn wait(
+    client: &mut Client,
+    max_wait_ms: i32,
+    entries: usize,
+    padding: usize,
+) -> (Nanos, usize) {
+    let partitions: Vec<_> = (0..PARTITIONS).cycle().take(entries).collect();
+    wait_for(client, max_wait_ms, &partitions, padding).await
+}
+
+/// A fetch of these partitions, all from their start, with so many bytes behind it that mean nothing.
+/// Gives how long it took, and how many of them had records.
+async fn wait_for(
+    client: &mut Client,
+    max_wait_ms: i32,
+    partitions: &[i32],
+    padding: usize,
+) -> (Nanos, usize) {
+    let part = |partition| FetchPartition {
+        partition,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let partitions: Vec<_> = partitions.iter().copied().map(part).collect();
+    let topics =
+        [FetchTopic { topic: "t", partitions: partitions.as_slice().into(), ..Default::default() }];
+    let request = FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: topics[..usize::from(!partitions.is_empty())].into(),
+        ..Default::default()
+    };
+    let mut out = Vec::new();
+    frame::encode_request(12, 7, Some("story"), &request, &mut Writer::copying(&mut out))
+        .expect("it can be said");
+    out.resize(out.len() + padding, 0);
+    let size = u32::try_from(out.len() - 4).expect("a short frame");
+    out[..4].copy_from_slice(&size.to_be_bytes());
+    let began = client.now();
+    let frame = client.ask_raw(&out).await.expect("an answer");
+    let response = answer(12, &frame, &request);
+    assert_eq!(response.error_code, 0);
+    let told = response.responses.iter().map(|topic| {
+        let with_records =
+            topic.partitions.iter().filter(|it| it.records.is_some_and(|it| !it.is_empty()));
+        with_records.count()
+    });
+    (client.now().since(began), told.sum())
+}
+
+/// Longer than a story may last.
+const FOR_EVER_MS: i32 = i32::MAX;
+
+#[test]
+fn a_fetch_of_nothing_is_answered_at_once() {
+    story(1, |mut client| async move {
+        prepare(&mut client).await;
+        wait(&mut client, FOR_EVER_MS, 0, 0).await;
+    });
+}
+
+#[test]
+fn a_frame_longer_than_its_fetch_needs_does_not_stay() {
+    story(2, |mut client| async move {
+        prepare(&mut client).await;
+        wait(&mut client, FOR_EVER_MS, 4, 80 * 1024).await;
+        let (took, _) = wait(&mut client, 300, 4, 40 * 1024).await;
+        assert!(Nanos::millis(300) <= took, "{took:?}");
+    });
+}
+
+#[test]
+fn fetches_that_wait_leave_room_for_others() {
+    story(1, |mut client| async move {
+        prepare(&mut client).await;
+        let mut other = client.another().await;
+        client.beside(async move {
+            wait(&mut other, 10_000, 40_000, 0).await;
+        });
+        client.sleep(Nanos::secs(5)).await;
+        let (took, _) = wait(&mut client, FOR_EVER_MS, 30_001, 0).await;
+        assert!(took < Nanos::secs(3), "{took:?}");
+        // Once the other was answered there is room again.
+        client.sleep(Nanos::secs(10)).await;
+        let mut other = client.another().await;
+        client.beside(async move {
+            other.sleep(Nanos::secs(1)).await;
+            produce(&mut other, &[3]).await;
+        });
+        let (took, told) = wait(&mut client, FOR_EVER_MS, 30_001, 0).await;
+        assert!(0 < told && Nanos::secs(1) <= took, "{took:?}");
+    });
+}
+
+#[test]
+fn many_partitions_of_one_lane_are_watched() {
+    story(2, |mut client| async move {
+        prepare_with(&mut client, MANY).await;
+        for partition in [0, 1, MANY - 1] {
+            let mut other = client.another().await;
+            client.beside(async move {
+                other.sleep(Nanos::secs(1)).await;
+                produce(&mut other, &[partition]).await;
+            });
+            let all: Vec<_> =
+                (0..MANY).filter(|it| *it == partition || 1 < *it && *it < MANY - 1).collect();
+            let (took, told) = wait_for(&mut client, FOR_EVER_MS, &all, 0).await;
+            assert!(told == 1 && Nanos::secs(1) <= took, "{took:?}");
+        }
+        let (took, _) = wait_for(&mut client, 300, &[5; 200], 0).await;
+        assert!(Nanos::millis(300) <= took, "{took:?}");
     });
 }

@@ -8,6 +8,7 @@ mod controller;
 pub(crate) mod fetch_sessions;
 mod mail;
 pub(crate) mod pace;
+mod parked;
 mod partitions;
 #[cfg(test)]
 mod waits;
@@ -35,6 +36,7 @@ pub use mail::{
 };
 
 use self::fetch_sessions::Sessions;
+use crate::boot::receive_bytes_of;
 use crate::config::keys;
 use crate::config::load::Config;
 use crate::groups::Groups;
@@ -79,6 +81,7 @@ pub(crate) struct Inner {
     pub metrics: Metrics,
     pub image: RefCell<Arc<Image>>,
     pub watches: watch::Watches,
+    pub parked: parked::Parked,
     pub groups: Groups,
     pub fetch_sessions: RefCell<Sessions>,
     pub controller: RefCell<Option<Rc<Controller>>>,
@@ -88,6 +91,9 @@ pub(crate) struct Inner {
     /// Places that questions of each lane keep here while their answers take their time.
     held: Vec<Cell<usize>>,
 }
+
+/// The share of a lane's memory for requests, as a divisor, that fetches may keep while they wait.
+const PARKED_SHARE: usize = 4;
 
 /// Producer ids that one lane can give between two starts, as a number of bits.
 const PRODUCER_BITS: u32 = 30;
@@ -108,6 +114,7 @@ impl Node {
         let sessions = facts.config.settings.number(&keys::FETCH_SESSIONS_MAX);
         let sessions = usize::try_from(sessions).unwrap_or(0);
         let sessions = Sessions::new(sessions.div_ceil(usize::from(facts.lanes.get())));
+        let receive_bytes = receive_bytes_of(&facts.config, lane);
         let held = (0..facts.lanes.get()).map(|_| Cell::default()).collect();
         let offline = facts.offline.iter().copied().collect();
         Self(Rc::new(Inner {
@@ -119,6 +126,7 @@ impl Node {
             metrics,
             image: RefCell::default(),
             watches: watch::Watches::default(),
+            parked: parked::Parked::new(receive_bytes / PARKED_SHARE),
             groups: Groups::default(),
             fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),

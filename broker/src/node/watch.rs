@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use corelane_core::ids::LaneId;
 use corelane_core::lane::{Importance, Race, join_all, race};
@@ -17,6 +19,10 @@ use corelane_storage::log::store::ReadUpTo;
 
 use super::mail::{Ask, Tell};
 use super::{Node, WatchPart};
+
+/// A reader watches so many logs of its own lane itself. More are watched in a task of their own, as on
+/// another lane: whatever else wakes the reader, such as each byte its client sends, would look at all.
+const FEW: usize = 64;
 
 /// What one lane watches for others, and what others watch for it. A number belongs to one reader
 /// of one lane, for ever.
@@ -39,7 +45,9 @@ impl Node {
     /// Waits until one of the logs has something for its reader, changes its start, or is gone; at
     /// most until `until`.
     pub(crate) async fn watch(&self, mut parts: BTreeMap<LaneId, Vec<WatchPart>>, until: Nanos) {
-        let here = parts.remove(&self.lane().id()).unwrap_or_default();
+        let few = parts.get(&self.lane().id()).is_some_and(|it| it.len() <= FEW);
+        let here = if few { parts.remove(&self.lane().id()) } else { None };
+        let here = here.unwrap_or_default();
         let over = self.lane().sleep_until(until);
         if parts.is_empty() {
             race(self.any_grown(&here), over).await;
@@ -105,10 +113,14 @@ impl Node {
             for part in parts {
                 let Some(changed) = self.change_of(part) else { return };
                 let seen = changed.seen();
-                waits.push(Box::pin(async move { changed.past(seen).await }));
+                waits.push((changed, seen));
                 self.one_more().await;
             }
-            any(waits).await;
+            poll_fn(|_| match waits.iter().any(|(it, seen)| it.poll_past(*seen).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
+            .await;
         }
     }
 }
@@ -158,17 +170,4 @@ fn reached(partition: &Partition, up_to: ReadUpTo) -> corelane_core::ids::Offset
         ReadUpTo::Stable => partition.stable(),
         ReadUpTo::End => partition.end(),
     }
-}
-
-/// Waits for the first of many.
-async fn any<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
-    std::future::poll_fn(|context| {
-        for it in &mut waits {
-            if std::pin::Pin::new(it).poll(context).is_ready() {
-                return std::task::Poll::Ready(());
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await;
 }
