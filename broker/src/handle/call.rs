@@ -135,7 +135,7 @@ impl Call {
     pub async fn answer_with<'a, M: Message<'a>>(
         &self,
         response: &M,
-        records: Vec<Vec<Piece>>,
+        records: Vec<Piece>,
     ) -> Reply {
         let (mut out, mut splices) = (self.scratch.take(), Vec::new());
         if let Err(error) = self.write(response, &mut out, Some(&mut splices)).await {
@@ -143,29 +143,14 @@ impl Call {
         }
         let head = self.own(&out);
         self.put_back(out);
-        let mut parts = Vec::with_capacity(1 + 2 * records.len());
-        let mut sent = 0;
-        let mut records = records.into_iter().filter(|it| !it.is_empty());
-        for splice in splices.iter().filter(|it| 0 < it.bytes) {
-            parts.push(Piece::Memory(head.slice(sent..splice.at)));
-            sent = splice.at;
-            let here = records.next().expect("every place has its records");
-            let bytes = |it: &Piece| match it {
-                Piece::Memory(slice) => slice.len(),
-                Piece::File(range) => range.bytes as usize,
-            };
-            assert_eq!(here.iter().map(bytes).sum::<usize>(), splice.bytes as usize);
-            parts.extend(here);
-        }
-        parts.push(Piece::Memory(head.slice(sent..)));
-        if parts.iter().any(|it| matches!(it, Piece::File(_))) {
-            return Reply::Spliced(parts);
+        if records.iter().any(|it| matches!(it, Piece::File(_))) {
+            return Reply::Spliced(laid(&head, &splices, records, |it| it));
         }
         let memory = |it| match it {
-            Piece::Memory(slice) => Some(slice),
-            Piece::File(_) => None,
+            Piece::Memory(slice) => slice,
+            Piece::File(_) => unreachable!("looked for above"),
         };
-        Reply::Answer(parts.into_iter().filter_map(memory).collect())
+        Reply::Answer(laid(&head, &splices, records, memory))
     }
 
     /// Writes an answer, and gives way in between when it is long.
@@ -221,6 +206,37 @@ impl Call {
         buf.put(bytes);
         buf.freeze()
     }
+}
+
+/// An answer's parts in their order: what was written, with the records in their places.
+fn laid<T>(
+    head: &Slice,
+    splices: &[Splice],
+    records: Vec<Piece>,
+    part: impl Fn(Piece) -> T,
+) -> Vec<T> {
+    let bytes_of = |it: &Piece| match it {
+        Piece::Memory(slice) => slice.len(),
+        Piece::File(range) => range.bytes as usize,
+    };
+    let mut parts = Vec::with_capacity(1 + splices.len() + records.len());
+    let mut sent = 0;
+    let mut records = records.into_iter();
+    for splice in splices.iter().filter(|it| 0 < it.bytes) {
+        parts.push(part(Piece::Memory(head.slice(sent..splice.at))));
+        sent = splice.at;
+        let mut missing = splice.bytes as usize;
+        while 0 < missing {
+            let piece = records.next().expect("every place has its records");
+            let bytes = bytes_of(&piece);
+            assert!(bytes <= missing, "records end where their place does");
+            missing -= bytes;
+            parts.push(part(piece));
+        }
+    }
+    assert!(records.all(|it| bytes_of(&it) == 0), "all records have their place");
+    parts.push(part(Piece::Memory(head.slice(sent..))));
+    parts
 }
 
 /// All handlers of a lane, as the connections know them.

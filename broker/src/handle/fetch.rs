@@ -255,15 +255,16 @@ fn with<T>(node: &Node, id: i32, look: impl FnOnce(&mut Session) -> T) -> Result
 async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
     let node = &call.node;
     let parts = wanted.parts.iter().filter_map(|it| it.read.as_ref().ok().copied());
-    let parts = node.gather(parts).await;
     let mut by_lane: BTreeMap<LaneId, (Vec<usize>, Vec<ReadPart>)> = BTreeMap::new();
-    for (at, part) in parts.iter().enumerate() {
+    let mut count = 0;
+    for part in parts {
         let (places, reads) = by_lane.entry(node.home(part.of)).or_default();
-        places.push(at);
-        reads.push(*part);
+        places.push(count);
+        reads.push(part);
+        count += 1;
         node.one_more().await;
     }
-    let mut done: Vec<Option<Result<ReadDone, ReadError>>> = parts.iter().map(|_| None).collect();
+    let mut done: Vec<Option<Result<ReadDone, ReadError>>> = (0..count).map(|_| None).collect();
     let mut asks = Vec::new();
     let mut places_of = Vec::new();
     for (home, (places, parts)) in by_lane {
@@ -337,7 +338,7 @@ async fn wait(call: &Call, wanted: &Wanted, reads: Reads) {
 
 async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
     let news = news(call, wanted, &reads).await;
-    let mut records: Vec<Vec<Piece>> = Vec::new();
+    let mut records: Vec<Piece> = Vec::with_capacity(reads.len());
     let mut reads = reads.into_iter();
     let mut partitions: Vec<PartitionData<'_>> = Vec::with_capacity(wanted.parts.len());
     // Neighbours of one topic are told together: its number, and which of all.
@@ -370,8 +371,8 @@ async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
                     ..Default::default()
                 };
                 if 0 < bytes {
-                    let slices = done.slices.into_iter().map(Piece::Memory);
-                    records.push(slices.chain(done.file.map(Piece::File)).collect());
+                    records.extend(done.slices.into_iter().map(Piece::Memory));
+                    records.extend(done.file.map(Piece::File));
                 }
                 data
             }
