@@ -3,6 +3,7 @@
 //! The rules, for each group:
 //!
 //! - *two owners*: in one generation a partition belongs to one member;
+//! - *taken*: what a member kept from one generation to a later one was nobody else's in between;
 //! - *generation back*: whoever joins after a generation was shared out is in that one or a later one;
 //! - *offset back*: who asks after a commit was answered is told that offset or a later one, for nobody
 //!   here ever commits backwards;
@@ -78,6 +79,30 @@ impl Groups {
                     "two owners: {place} belongs to {before} and to {owner} in generation \
                      {generation} of {group}"
                 ));
+            }
+        }
+        self.complaints.extend(told);
+    }
+
+    /// A member that was told its share kept these places since an earlier generation.
+    pub fn kept(
+        &mut self,
+        group: &str,
+        owner: &str,
+        (before, now): (i32, i32),
+        places: impl Iterator<Item = Place>,
+    ) {
+        let mut told = Vec::new();
+        let it = self.group(group);
+        for place in places {
+            for between in before + 1..now {
+                let other = it.owners.get(&(between, place.clone()));
+                if let Some(other) = other.filter(|it| *it != owner) {
+                    told.push(format!(
+                        "taken: {place} was kept by {owner} from generation {before} to {now} of \
+                         {group} and was of {other} in {between}"
+                    ));
+                }
             }
         }
         self.complaints.extend(told);
@@ -187,6 +212,13 @@ mod tests {
         owners.shared("g", 0, 1, "b", &[place(0), place(1)]);
         read_all(&mut owners);
         assert_eq!(told(owners), "two owners");
+
+        let mut taken = Groups::default();
+        taken.shared("g", 0, 1, "a", &[place(0), place(1)]);
+        taken.shared("g", 1, 2, "b", &[place(0)]);
+        taken.kept("g", "a", (1, 3), [place(0), place(1)].into_iter());
+        read_all(&mut taken);
+        assert_eq!(told(taken), "taken");
 
         let mut generation = Groups::default();
         generation.shared("g", 4, 3, "a", &[]);

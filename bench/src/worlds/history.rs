@@ -17,13 +17,15 @@
 //! - *cut*: a log begins no later than somebody asked for, and no earlier than somebody was answered;
 //! - *risen*: a topic that was removed does not come back, and one made anew is empty.
 //!
-//! What members of groups must never see is said [there](super::groups).
+//! What members of groups must never see is said [there](super::groups), and what values that were
+//! altered must never be, [there](super::configs).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use corelane_client::records::Record;
 
+use super::configs::Altered;
 use super::groups::Groups;
 
 /// One partition.
@@ -102,6 +104,7 @@ pub struct History {
     /// Up to where somebody asked for records to be removed, and was answered that they are.
     cut: BTreeMap<Place, (i64, i64)>,
     pub groups: Groups,
+    pub altered: Altered,
     /// A place that its only user has not yet read for the last time.
     unread: Option<Place>,
     /// Places that nobody will read, because their only user is gone.

@@ -1,12 +1,13 @@
 //! Members of groups: they join, read what is theirs, say how far they are, and leave, or vanish.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
 use corelane_client::{
     At, Client, ClientError, FetchWant, GroupOptions, Member, Offsets, Owned, Share,
 };
-use corelane_core::lane::{Lane, join_all};
+use corelane_core::lane::{Lane, Race, join_all, race};
 use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 
@@ -22,7 +23,12 @@ pub struct Who {
     /// The name under which it comes back, if it is a static one.
     pub instance: Option<String>,
     pub number: u32,
+    /// Whether it keeps what it has while its group gathers anew.
+    pub cooperative: bool,
 }
+
+/// What a member reads, and where it is.
+type Reads = BTreeMap<Place, i64>;
 
 /// Why a member stops reading its share.
 enum End {
@@ -49,6 +55,7 @@ pub async fn take_part(lane: Lane, shared: Shared, who: Who) {
 fn options(lane: &Lane, who: &Who) -> GroupOptions {
     GroupOptions {
         instance: who.instance.clone(),
+        cooperative: who.cooperative,
         session_timeout: Nanos::millis(1_000 + lane.random() % 1_000),
         rebalance_timeout: Nanos::millis(1_000 + lane.random() % 1_000),
         ..GroupOptions::new(who.group, &[BORN, MADE])
@@ -56,14 +63,24 @@ fn options(lane: &Lane, who: &Who) -> GroupOptions {
 }
 
 async fn live(lane: &Lane, shared: &Shared, client: &Client, member: &Member, who: &Who) {
+    let mut reads = Reads::new();
     while !shared.over.get() {
+        // Whoever is nobody any more has nothing.
+        let owned = if who.cooperative { places_of(&member.owned()) } else { Vec::new() };
+        reads.retain(|place, _| owned.contains(place));
         let floor = shared.history.borrow_mut().groups.generation(who.group);
-        let Ok(share) = member.join().await else {
+        let joining = race(member.join(), read_on(lane, shared, client, who, &mut reads));
+        let Race::First(Ok(share)) = joining.await else {
             lane.sleep(Nanos::millis(50)).await;
             continue;
         };
         note_share(shared, who, floor, &share);
-        match read_share(lane, shared, client, member, who, &share).await {
+        note_kept(shared, who, &share, &mut reads);
+        if !share.given_up.is_empty() {
+            shared.history.borrow_mut().tally.add("partitions given up", 1);
+            continue;
+        }
+        match read_share(lane, shared, client, member, who, &share, &mut reads).await {
             End::Again => {}
             End::Leave => {
                 // Whether it was heard makes no difference to somebody who is gone.
@@ -88,6 +105,27 @@ fn note_share(shared: &Shared, who: &Who, floor: i32, share: &Share) {
     history.groups.shared(who.group, floor, share.generation, owner, &places);
 }
 
+/// What of the share this member had before; the rest it reads no more.
+fn note_kept(shared: &Shared, who: &Who, share: &Share, reads: &mut Reads) {
+    let places = places_of(&share.partitions);
+    reads.retain(|place, _| places.contains(place));
+    let owner = who.instance.as_deref().unwrap_or(&share.member);
+    let mut history = shared.history.borrow_mut();
+    history.tally.add("partitions kept", reads.len() as u64);
+    let span = (share.before, share.generation);
+    history.groups.kept(who.group, owner, span, reads.keys().cloned());
+}
+
+/// Reads what a member keeps for as long as its group gathers.
+async fn read_on(lane: &Lane, shared: &Shared, client: &Client, who: &Who, reads: &mut Reads) {
+    loop {
+        for (place, at) in &mut *reads {
+            read_some(lane, shared, client, who, place, at).await;
+        }
+        lane.sleep(Nanos::millis(10 + lane.random() % 50)).await;
+    }
+}
+
 fn places_of(owned: &Owned) -> Vec<Place> {
     let of = |(topic, partitions): (&String, &Vec<i32>)| {
         let topic = topic.clone();
@@ -96,29 +134,30 @@ fn places_of(owned: &Owned) -> Vec<Place> {
     owned.iter().flat_map(of).collect()
 }
 
-/// Where the group goes on in this share.
+/// Adds to what a member reads what is new in its share, from where its group goes on.
 async fn resume(
     shared: &Shared,
     member: &Member,
     who: &Who,
     share: &Share,
-) -> Result<Vec<(Place, i64)>, ClientError> {
+    reads: &mut Reads,
+) -> Result<(), ClientError> {
     let answered: Vec<(Place, i64)> = {
         let mut history = shared.history.borrow_mut();
         let groups = &mut history.groups;
+        let new = places_of(&share.partitions).into_iter().filter(|it| !reads.contains_key(it));
         let known = |place: Place| (groups.answered(who.group, &place), place);
-        places_of(&share.partitions).into_iter().map(known).map(|(it, place)| (place, it)).collect()
+        new.map(known).map(|(it, place)| (place, it)).collect()
     };
     let told = member.committed(&share.partitions).await?;
     let mut history = shared.history.borrow_mut();
-    let mut positions = Vec::with_capacity(answered.len());
     for (place, answered) in answered {
         let told = told.get(&place.topic).and_then(|it| it.get(&place.partition)).copied();
         history.groups.resumed(who.group, &place, answered, told);
-        positions.push((place, told.unwrap_or(0)));
+        reads.insert(place, told.unwrap_or(0));
     }
     history.tally.add("shares resumed", 1);
-    Ok(positions)
+    Ok(())
 }
 
 async fn read_share(
@@ -128,16 +167,17 @@ async fn read_share(
     member: &Member,
     who: &Who,
     share: &Share,
+    reads: &mut Reads,
 ) -> End {
-    let Ok(mut positions) = resume(shared, member, who, share).await else {
+    if resume(shared, member, who, share, reads).await.is_err() {
         lane.sleep(Nanos::millis(20)).await;
         return End::Again;
-    };
+    }
     loop {
         if shared.over.get() {
             return if lane.random().is_multiple_of(2) { End::Leave } else { End::Vanish };
         }
-        for (place, at) in &mut positions {
+        for (place, at) in &mut *reads {
             read_some(lane, shared, client, who, place, at).await;
         }
         match lane.random() % 24 {
@@ -145,8 +185,8 @@ async fn read_share(
             1 => return End::Vanish,
             _ => {}
         }
-        let commits = !positions.is_empty() && !lane.random().is_multiple_of(3);
-        match speak(shared, member, who, &positions, commits).await {
+        let commits = !reads.is_empty() && !lane.random().is_multiple_of(3);
+        match speak(shared, member, who, reads, commits).await {
             Ok(()) => {}
             // What was committed is unknown, and may take effect yet: nothing may follow it.
             Err(error) if commits && error.is_indefinite() => return End::Vanish,
@@ -201,7 +241,7 @@ async fn speak(
     shared: &Shared,
     member: &Member,
     who: &Who,
-    positions: &[(Place, i64)],
+    positions: &Reads,
     commits: bool,
 ) -> Result<(), ClientError> {
     let mut offsets = Offsets::new();
@@ -231,8 +271,7 @@ async fn speak(
 }
 
 /// After the storm: one member reads everything that its group has not read.
-pub async fn drain(lane: Lane, shared: Shared, group: &'static str, number: u32) {
-    let who = Who { group, instance: None, number };
+pub async fn drain(lane: Lane, shared: Shared, who: Who) {
     let client = shared.client(&lane);
     let member = Member::new(&client, options(&lane, &who));
     let _work = shared.work();
@@ -254,7 +293,9 @@ async fn try_drain(
     let floor = shared.history.borrow_mut().groups.generation(who.group);
     let share = member.join().await?;
     note_share(shared, who, floor, &share);
-    for (place, mut at) in resume(shared, member, who, &share).await? {
+    let mut reads = Reads::new();
+    resume(shared, member, who, &share, &mut reads).await?;
+    for (place, mut at) in reads {
         let end = client.list_offset(&place.topic, place.partition, At::Latest).await?;
         while at < end.unwrap_or(0) {
             read_some(lane, shared, client, who, &place, &mut at).await;

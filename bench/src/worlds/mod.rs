@@ -9,6 +9,7 @@
 //! what was said before; when it complains, the seed fails.
 
 pub mod asks;
+pub mod configs;
 pub mod groups;
 pub mod history;
 pub mod lives;

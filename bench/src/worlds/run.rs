@@ -16,7 +16,7 @@ use super::load::{self, Shared};
 use super::members::{self, GROUPS, Who};
 use super::server::{PORT, Server};
 use super::storm::{Deed, Plan, Storm};
-use super::{asks, lives};
+use super::{asks, configs, lives};
 
 /// After a storm everything that was begun is done within this time. A producer may be patient for
 /// half a minute, and then try once more.
@@ -133,6 +133,10 @@ struct Roles {
     asks: bool,
     /// Whether somebody reads everything again and again.
     again: bool,
+    /// Which of the groups gather without letting go of what they have.
+    cooperative: [bool; GROUPS.len()],
+    /// Whether values are altered.
+    alters: bool,
 }
 
 impl Roles {
@@ -144,6 +148,8 @@ impl Roles {
             cuts: chance.below(3) == 0,
             asks: chance.below(4) == 0,
             again: chance.below(3) == 0,
+            cooperative: [(); GROUPS.len()].map(|()| chance.below(2) == 0),
+            alters: chance.below(3) == 0,
         }
     }
 }
@@ -166,10 +172,11 @@ async fn busy(lane: Lane, shared: Shared, machine: u32, roles: Roles) {
         }
     }
     for (group, at) in GROUPS.into_iter().zip(0..).take(roles.groups) {
+        let cooperative = roles.cooperative[at as usize];
         for member in 0..1 + lane.random() % 2 {
             let number = machine * 100 + 50 + 10 * at + member as u32;
             let instance = lane.random().is_multiple_of(3).then(|| format!("fixed-{number}"));
-            let who = Who { group, instance, number };
+            let who = Who { group, instance, number, cooperative };
             spawn("member", Box::pin(members::take_part(lane.clone(), shared.clone(), who)));
         }
     }
@@ -186,6 +193,9 @@ async fn busy(lane: Lane, shared: Shared, machine: u32, roles: Roles) {
             let work = load::read_again(lane.clone(), shared.clone(), place, 250 + at);
             spawn("read again", Box::pin(work));
         }
+    }
+    if roles.alters && machine == 1 {
+        spawn("alters", Box::pin(configs::alter(lane2.clone(), shared2.clone())));
     }
     if roles.asks && machine == 2 {
         spawn("asks", Box::pin(asks::ask_everything(lane2, shared2)));
@@ -207,10 +217,15 @@ async fn calm(lane: Lane, shared: Shared, phase: Phase, roles: Roles) {
     let spawn = |name, work: Work| lane.spawn(name, Importance::Serving, work);
     if let Phase::Drain = phase {
         for (group, at) in GROUPS.into_iter().zip(0..).take(roles.groups) {
-            let work = members::drain(lane.clone(), shared.clone(), group, 800 + at);
+            let cooperative = roles.cooperative[at as usize];
+            let who = Who { group, instance: None, number: 800 + at, cooperative };
+            let work = members::drain(lane.clone(), shared.clone(), who);
             spawn("drain", Box::pin(work));
         }
         return;
+    }
+    if let (Phase::ReadAll, true) = (phase, roles.alters) {
+        spawn("look at last", Box::pin(configs::look_at_last(lane.clone(), shared.clone())));
     }
     for (place, at) in load::places().into_iter().zip(0..) {
         let (lane, shared) = (lane.clone(), shared.clone());
