@@ -190,7 +190,7 @@ async fn busy(lane: Lane, shared: Shared, machine: u32, roles: Roles) {
     }
     if roles.again && machine == 2 {
         for (place, at) in load::places().into_iter().zip(0..) {
-            let work = load::read_again(lane.clone(), shared.clone(), place, 250 + at);
+            let work = load::read_again(lane.clone(), shared.clone(), place, 600 + at);
             spawn("read again", Box::pin(work));
         }
     }
