@@ -17,6 +17,12 @@ use crate::ring::{
     Parts, Space, Sync, Ticket,
 };
 
+/// What a disk gives at least, of a block that it gives in part.
+const SECTOR_BYTES: usize = 512;
+
+/// How often the last sectors of a file are read before they are believed to be the last.
+const DOUBTS_MAX: u32 = 6;
+
 /// What the lane knows of each operation that somebody may still ask about.
 ///
 /// A ring uses a ticket again as soon as its last completion was collected, and that may be before the
@@ -420,7 +426,8 @@ impl Lane {
     }
 
     /// Reads until the buffer holds `bytes` more than now, or the file ends. Says how many came.
-    /// A short read of a direct file goes on at the last whole block.
+    /// A short read of a direct file goes on at the last whole block. Whole sectors of the last block
+    /// may be a short read or the end of the file, so they are read again.
     pub async fn read_full(
         &self,
         file: &Fd,
@@ -430,6 +437,7 @@ impl Lane {
     ) -> (Result<usize, Errno>, Buf) {
         let start = buf.len();
         assert!(bytes <= buf.room(), "asked for {bytes} in a buffer with {}", buf.room());
+        let (mut doubts, mut most) = (0, 0);
         loop {
             let have = buf.len() - start;
             if bytes <= have {
@@ -446,8 +454,17 @@ impl Lane {
                         panic!("a buffer being read into is not shared");
                     }
                     if got < bytes && whole <= have {
-                        // Less than a block came: the end of the file, or of what it will give.
-                        return (Ok(got), buf);
+                        // Less than a block came: the end of the file, unless it was cut at a sector.
+                        most = got.max(most);
+                        doubts += 1;
+                        let is_sure = got % SECTOR_BYTES != 0;
+                        if is_sure || DOUBTS_MAX <= doubts && most <= got || 2 * DOUBTS_MAX < doubts
+                        {
+                            return (Ok(got), buf);
+                        }
+                        if !buf.cut(start + have) {
+                            panic!("a buffer being read into is not shared");
+                        }
                     }
                 }
                 Err(errno) => return (Err(errno), buf),

@@ -379,3 +379,22 @@ fn descriptors_run_out_and_come_back() {
         lane.open("/c", RW).await.expect("there is room again");
     });
 }
+
+#[test]
+fn a_short_read_is_not_taken_for_the_end_of_a_file() {
+    const BYTES: usize = 5439;
+    for seed in seeds(100) {
+        let mut world = World::new(seed, Faults::usual(&[Fault::ShortRead]));
+        let node = world.node(1);
+        run_on(&mut world, node, |lane| async move {
+            let (file, _) = lane.open("/f", DIRECT).await.expect("made");
+            let blocks = Buf::copy_of(&[7; 8192]).freeze();
+            lane.write_all(&file, 0, blocks, Sync::None).await.expect("written");
+            lane.truncate(&file, BYTES as u64).await.expect("shortened");
+            for _ in 0..50 {
+                let (read, _) = lane.read_full(&file, 0, Buf::unpooled(8192), 8192).await;
+                assert_eq!(read, Ok(BYTES));
+            }
+        });
+    }
+}
