@@ -457,7 +457,7 @@ impl Lane {
                         // Less than a block came: the end of the file, unless it was cut at a sector.
                         most = got.max(most);
                         doubts += 1;
-                        let is_sure = got % SECTOR_BYTES != 0;
+                        let is_sure = !got.is_multiple_of(SECTOR_BYTES);
                         if is_sure || DOUBTS_MAX <= doubts && most <= got || 2 * DOUBTS_MAX < doubts
                         {
                             return (Ok(got), buf);
