@@ -110,6 +110,21 @@ impl Store {
         position: u64,
         bytes: usize,
     ) -> Result<Brought, ReadError> {
+        loop {
+            if let Some(brought) = self.try_bring(shared, base, position, bytes).await? {
+                return Ok(brought);
+            }
+        }
+    }
+
+    /// `None`: while the file was read, what was to come from the tail went to the file.
+    async fn try_bring(
+        &self,
+        shared: &Shared,
+        base: Offset,
+        position: u64,
+        bytes: usize,
+    ) -> Result<Option<Brought>, ReadError> {
         let start = position - position % BLOCK_BYTES as u64;
         let wanted = (position - start) as usize + bytes;
         let (in_file, len, finished) = {
@@ -145,13 +160,16 @@ impl Store {
             let partition = shared.borrow();
             let segment = partition.segment(base).ok_or(ReadError::NotHere)?;
             let (from, to) = (start + from_file as u64, start + wanted as u64);
+            if from < segment.tail.start() || segment.tail.end() < to {
+                return Ok(None);
+            }
             let mut parts = Vec::new();
-            segment.tail.slices(from.max(segment.tail.start()), to, &mut parts);
+            segment.tail.slices(from, to, &mut parts);
             for part in parts {
                 buf.put(&part);
             }
         }
-        Ok(Brought { start, bytes: buf.freeze() })
+        Ok(Some(Brought { start, bytes: buf.freeze() }))
     }
 
     /// The segment's file, opened at first use.
