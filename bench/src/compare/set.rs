@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long is measured, and how long the load runs before that, unless told.
 const SECONDS: f64 = 8.0;
 const WARM_UP_BESIDE_PEERS: f64 = 12.0;
+/// The first record of a partition makes Kafka touch its sparse, mapped indexes, and the kernel fill pages for
+/// as much as it reads ahead: a thousand partitions are some gigabytes where that is megabytes.
+const WARM_UP_MANY_BESIDE_PEERS: f64 = 40.0;
 const WARM_UP_ALONE: f64 = 4.0;
 /// What a run may take besides: to connect, to build a backlog, to come to its end.
 const BESIDES: Duration = Duration::from_secs(120);
@@ -67,7 +70,12 @@ pub(super) fn entries(
     });
     let entries = chosen.map(|(name, cores, all)| {
         let alone = *all == [Corelane];
-        let usual = if alone { WARM_UP_ALONE } else { WARM_UP_BESIDE_PEERS };
+        let many = [SMALL_1KB, SMALL_100B, MAX_1KB_1000].contains(name);
+        let usual = match (alone, many) {
+            (true, _) => WARM_UP_ALONE,
+            (false, false) => WARM_UP_BESIDE_PEERS,
+            (false, true) => WARM_UP_MANY_BESIDE_PEERS,
+        };
         let (seconds, warm_up) = (seconds.unwrap_or(SECONDS), warm_up.unwrap_or(usual));
         Entry {
             workload: PathBuf::from(format!("{FOLDER}/{name}.yaml")),

@@ -8,6 +8,9 @@ use corelane_net::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use corelane_net::messages::delete_topics::DeleteTopicsRequest;
+use corelane_net::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use corelane_net::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -15,7 +18,11 @@ use std::time::{Duration, Instant};
 /// Topics in one request.
 const TOPICS_AT_ONCE: usize = 500;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a new topic may have no leader.
+/// Partitions in one question for offsets.
+const PARTITIONS_AT_ONCE: usize = 1000;
+/// Any offset will do: the question is who answers it.
+const LATEST: i64 = -1;
+/// How long a new topic may have no leader, or one that does not know of it.
 const LEADERS_WITHIN: Duration = Duration::from_secs(120);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -83,7 +90,66 @@ pub(crate) async fn prepare(
             }
         }
     }
+    led(&cluster, until).await?;
     Ok(cluster)
+}
+
+/// Waits until each leader answers for its partitions. Kafka names leaders before it has made their logs,
+/// which takes it long for a thousand; a load begun in between measures its own second tries.
+async fn led(cluster: &Cluster, until: Instant) -> Result<(), LinkError> {
+    for (place, addr) in cluster.nodes.iter().enumerate() {
+        let mut link = Link::open(*addr).await?;
+        for topic in &cluster.topics {
+            let led = topic.leaders.iter().enumerate().filter(|it| *it.1 == place);
+            let wanted: Vec<_> = led
+                .map(|(at, _)| ListOffsetsPartition {
+                    partition_index: i32::try_from(at).expect("bounded when read"),
+                    current_leader_epoch: -1,
+                    timestamp: LATEST,
+                })
+                .collect();
+            for some in wanted.chunks(PARTITIONS_AT_ONCE) {
+                while let Err(why) = answers(&mut link, &topic.name, some).await {
+                    match why {
+                        LinkError::Unsupported(_) => return Ok(()),
+                        LinkError::Refused { code, .. }
+                            if is_early(code) && Instant::now() < until =>
+                        {
+                            glommio::timer::sleep(ASK_AGAIN).await;
+                        }
+                        other => return Err(other),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the latest offset of each of `partitions` is known at the other end.
+async fn answers(
+    link: &mut Link,
+    topic: &str,
+    partitions: &[ListOffsetsPartition],
+) -> Result<(), LinkError> {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: [ListOffsetsTopic { name: topic, partitions: partitions.into() }].into(),
+        ..Default::default()
+    };
+    let answer = link.ask(&request).await?;
+    let said = answer.decode::<ListOffsetsRequest<'_>>()?;
+    let mut known = 0;
+    for told in &said.topics {
+        for found in &told.partitions {
+            refuse(ApiKey::ListOffsets, found.error_code, topic)?;
+            known += 1;
+        }
+    }
+    if known < partitions.len() {
+        return refuse(ApiKey::ListOffsets, ErrorCode::UnknownTopicOrPartition.code(), topic);
+    }
+    Ok(())
 }
 
 /// What a broker says of a topic it has not quite made.
