@@ -12,7 +12,7 @@ pub enum Exit {
     /// This kernel or its limits cannot run the broker.
     Host = 3,
     AddressInUse = 4,
-    /// The data directory is locked, newer or damaged.
+    /// The data directory is locked, newer, damaged or not writable.
     DataDirectory = 5,
     /// The data directory was fenced by a failed write or flush.
     Fenced = 6,

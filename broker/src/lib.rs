@@ -8,6 +8,7 @@ pub mod groups;
 pub mod handle;
 pub mod mutant;
 pub mod node;
+pub mod speech;
 pub mod start;
 #[cfg(test)]
 mod testing;

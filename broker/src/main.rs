@@ -3,8 +3,7 @@
 use corelane_broker::config::args::{self, Command, StartArgs};
 use corelane_broker::config::{host, load, print};
 use corelane_broker::exit::Exit;
-use corelane_broker::{start, tune};
-use std::io::Write as _;
+use corelane_broker::{speech, start, tune};
 
 fn main() -> Exit {
     match args::parse(std::env::args_os().skip(1)) {
@@ -14,7 +13,7 @@ fn main() -> Exit {
         Ok(Command::Start(args)) => configured(args),
         Ok(Command::Tune(args)) => tune::tune(&args),
         Err(error) => {
-            eprintln!("corelane: {error}\nTry corelane --help.");
+            speech::say(&format!("{error}\nTry corelane --help."));
             Exit::Usage
         }
     }
@@ -25,32 +24,35 @@ fn configured(args: StartArgs) -> Exit {
     let inputs = match host::gather(args) {
         Ok(inputs) => inputs,
         Err(error) => {
-            eprintln!("corelane: {error}");
+            speech::say(&error.to_string());
             return Exit::Usage;
         }
     };
     let config = match load::load(&inputs) {
         Ok(config) => config,
-        Err(problems) => {
-            for problem in problems {
-                eprintln!("corelane: {problem}");
+        Err(refused) => {
+            warn(&refused.warnings);
+            for problem in refused.problems {
+                speech::say(&problem.to_string());
             }
             return Exit::Usage;
         }
     };
-    for warning in &config.warnings {
-        eprintln!("corelane: warning: {warning}");
-    }
+    warn(&config.warnings);
     if only_check { say(&print::check_report(&config)) } else { start::start(&config) }
 }
 
-/// A reader that went away has read enough.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        speech::say(&format!("warning: {warning}"));
+    }
+}
+
 fn say(text: &str) -> Exit {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match speech::print(text) {
         Ok(()) => Exit::Clean,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Clean,
         Err(error) => {
-            eprintln!("corelane: cannot write to stdout: {error}");
+            speech::say(&format!("cannot write to stdout: {error}"));
             Exit::Failure
         }
     }

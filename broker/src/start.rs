@@ -20,17 +20,13 @@ use crate::config::keys;
 use crate::config::load::Config;
 use crate::exit::Exit;
 use crate::mutant::Mutation;
+use crate::speech::{print, say};
 
 /// The share of the machine's free memory that is used when nobody says, as a divisor.
 const MEMORY_SHARE: u64 = 4;
 
 /// A lane has at least so much memory.
 const LANE_MEMORY_BYTES_MIN: u64 = 32 << 20;
-
-/// Says things to people.
-fn say(text: &str) {
-    eprintln!("corelane: {text}");
-}
 
 /// Runs the broker until it is told to stop, or cannot go on.
 #[must_use]
@@ -74,11 +70,26 @@ pub fn start_broken(config: &Config, broken: Mutation) -> Exit {
         ));
     }
     if let Err(refusal) = direct_io(&config.data) {
-        return refused(&refusal);
+        return match refusal {
+            // Nothing is wrong with the host, but with the place.
+            Refusal::Other { errno, .. } => {
+                say(&format!(
+                    "cannot use the data directory {}: no file can be written there: {errno}",
+                    config.data
+                ));
+                Exit::DataDirectory
+            }
+            refusal => refused(&refusal),
+        };
     }
     let pool_bytes = usize::try_from(pool_bytes).unwrap_or(usize::MAX);
     let gate = Gate::new(facts.descriptors_max);
     let setup = LanesSetup::pinned(lanes.get(), &facts.cores, pool_bytes);
+    if !setup.cores.is_empty() {
+        let pinned = setup.cores.iter().enumerate();
+        let pinned: Vec<_> = pinned.map(|(lane, core)| format!("{lane} on core {core}")).collect();
+        say(&format!("lanes: {}", pinned.join(", ")));
+    }
     run(config, signals, lanes, &gate, &setup, broken)
 }
 
@@ -170,7 +181,8 @@ fn obey(
             }
             Signal::Terminate | Signal::Interrupt => {
                 if stopping.swap(true, Ordering::SeqCst) {
-                    std::process::exit(Exit::Clean as i32);
+                    say("told to end twice: it ends at once, and not in good order");
+                    std::process::exit(Exit::Failure as i32);
                 }
             }
         }
@@ -208,13 +220,17 @@ fn announce(ready: &Ready, config: &Config, lanes: NonZeroU16) {
     for notice in &ready.notices {
         say(notice);
     }
-    for advertised in &ready.advertised {
-        say(&format!("clients are told to connect to {advertised}"));
+    for listener in &ready.listeners {
+        say(&listener.to_string());
     }
-    println!(
-        "corelane ready kafka={} data={} lanes={lanes} version={}",
-        ready.listeners.join(","),
+    let places: Vec<_> = ready.listeners.iter().map(|it| it.place.to_string()).collect();
+    let line = format!(
+        "corelane ready kafka={} data={} lanes={lanes} version={}\n",
+        places.join(","),
         config.data,
         env!("CARGO_PKG_VERSION")
     );
+    if let Err(error) = print(&line) {
+        say(&format!("warning: the ready line could not be written to standard output: {error}"));
+    }
 }

@@ -166,7 +166,7 @@ pub(crate) fn story_over<F: Future<Output = ()> + 'static>(
         listen: Some(BROKER.to_owned()),
         ..StartArgs::default()
     };
-    let inputs = Inputs { args, environment: Vec::new(), file: None, host_name: None };
+    let inputs = Inputs { args, ..Inputs::default() };
     let config = Arc::new(load(&inputs).expect("a configuration"));
     let (sender, reports) = std::sync::mpsc::channel();
     let asked = Arc::new(AtomicU64::new(0));

@@ -203,7 +203,8 @@ fn more_lanes_than_cores_are_run_and_warned_of() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("warning: 1000 lanes share "), "{told}");
     assert!(told.contains("pinned to none; use fewer lanes"), "{told}");
-    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("cannot use the data directory /proc/corelane: no file can"), "{told}");
+    assert_eq!(output.status.code(), Some(5), "{told}");
 }
 
 /// The first start on a fresh machine once failed: the folder above a bare name is an empty path.
@@ -226,4 +227,79 @@ fn it_starts_without_a_file_or_a_folder_and_ends_cleanly() {
     assert!(stopped.success());
     assert_eq!(broker.wait().unwrap().code(), Some(0));
     std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// A broker that was started and is told how to go on by signals.
+struct Running {
+    process: std::process::Child,
+    ready: String,
+}
+
+impl Running {
+    fn start(data: &Data, stderr: std::process::Stdio) -> Self {
+        use std::io::{BufRead as _, BufReader};
+        let mut process = Command::new(env!("CARGO_BIN_EXE_corelane"))
+            .args(["--listen", "127.0.0.1:0", "--lanes", "1", "--data"])
+            .arg(&data.0)
+            .stdout(std::process::Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("corelane ready kafka=127.0.0.1:"), "{ready:?}");
+        Self { process, ready }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn place(&self) -> &str {
+        let told = self.ready.split_whitespace().find_map(|it| it.strip_prefix("kafka="));
+        told.expect("a ready line names its place")
+    }
+}
+
+#[test]
+fn nobody_who_stops_reading_its_log_ends_it() {
+    use std::io::{Read as _, Write as _};
+    let data = Data::new("deaf");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut running = Running::start(&data, writer.into());
+    // A stranger who causes a line.
+    let mut stranger = std::net::TcpStream::connect(running.place()).unwrap();
+    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    // Closed in whichever way.
+    drop(stranger.read_to_end(&mut Vec::new()));
+    running.signal("-USR1");
+    drop(std::net::TcpStream::connect(running.place()).unwrap());
+    running.signal("-TERM");
+    assert_eq!(running.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_does_not_call_that_clean() {
+    let data = Data::new("twice");
+    let mut ended_at_once = false;
+    // It may be done before it hears of the second.
+    for _ in 0..20 {
+        let running = Running::start(&data, std::process::Stdio::piped());
+        for name in ["-STOP", "-TERM", "-INT", "-CONT"] {
+            running.signal(name);
+        }
+        let ended = running.process.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        match ended.status.code() {
+            Some(0) => {}
+            Some(1) if told.contains("it ends at once, and not in good order") => {
+                ended_at_once = true;
+                break;
+            }
+            other => panic!("{other:?}: {told}"),
+        }
+    }
+    assert!(ended_at_once, "twenty times the second signal was not heard");
 }

@@ -68,7 +68,7 @@ impl Broker {
         let running = running.expect("a lane");
         let address = loop {
             match reports.recv().expect("the lane speaks") {
-                Report::Ready(ready) => break ready.listeners[0].to_string(),
+                Report::Ready(ready) => break ready.listeners[0].place.to_string(),
                 Report::Trouble(trouble) => panic!("the broker did not start: {}", trouble.what),
                 Report::Line(_) => {}
                 Report::Ended => panic!("the broker ended"),

@@ -17,7 +17,7 @@ use corelane_storage::producers::Producers;
 use super::accept::listen;
 use super::identity;
 use super::lane::{BootAsk, BootTell};
-use super::report::{Ready, Trouble};
+use super::report::{Listening, Ready, Trouble};
 use crate::config::keys;
 use crate::config::load::Config;
 use crate::exit::Exit;
@@ -69,14 +69,21 @@ impl All {
                 it.producers = Producers::default();
             }
         }
-        let identity = identity::take(lane, &data, config.node).await.map_err(|it| Trouble {
-            exit: Exit::DataDirectory,
-            what: format!("cannot use the data directory {}: {it}", config.data),
-        })?;
+        let identity::Taken { identity, made } =
+            identity::take(lane, &data, config.node).await.map_err(|it| Trouble {
+                exit: Exit::DataDirectory,
+                what: format!("cannot use the data directory {}: {it}", config.data),
+            })?;
         let space = lane.space(&data).await;
-        let endpoints = config.listeners.iter().zip(&bound).map(|(listener, (_, addr))| {
-            let (host, port) = listener.advertised(addr.port());
-            Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
+        let listeners = config.listeners.iter().zip(&bound).map(|(listener, (_, place))| {
+            let (host, port) = listener.advertised(place.port());
+            let (name, host) = (listener.name.clone(), host.to_owned());
+            Listening { name, place: *place, host, port }
+        });
+        let listeners: Vec<_> = listeners.collect();
+        let endpoints = listeners.iter().map(|it| {
+            let (listener, host) = (it.name.clone(), it.host.clone());
+            Endpoint { listener, host, port: it.port }
         });
         let offline = found.partitions.iter().filter(|it| it.damage.is_some());
         let facts = Arc::new(Facts {
@@ -104,13 +111,11 @@ impl All {
         self.ask_one(BootAsk::Show).await?;
         self.ask_all(|| BootAsk::Listen(bound.clone())).await?;
         let ready = Ready {
-            listeners: bound.iter().map(|(_, addr)| addr.to_string()).collect(),
-            advertised: facts
-                .endpoints
-                .iter()
-                .map(|it| format!("{}:{}", it.host, it.port))
+            listeners,
+            notices: std::iter::once(placed(config, &space))
+                .chain(told(&found))
+                .chain(forgotten(&found, &facts.cluster_id, made))
                 .collect(),
-            notices: std::iter::once(placed(config, &space)).chain(told(&found)).collect(),
         };
         Ok((ready, Taken { found }))
     }
@@ -157,6 +162,16 @@ fn placed(config: &Config, space: &Result<Space, Errno>) -> String {
         ),
         Err(errno) => format!("data in {}, of unknown size: {errno}", data.display()),
     }
+}
+
+/// The line that says that a directory with data in it did not say whose it is.
+fn forgotten(found: &Found, cluster_id: &str, made: bool) -> Option<String> {
+    (made && found.before.is_some()).then(|| {
+        format!(
+            "warning: meta.properties was missing from a directory that was used before; the cluster \
+             is called {cluster_id} from now on. To keep its name, put the file back and start again"
+        )
+    })
 }
 
 /// The lines that say what the directory held.
@@ -235,14 +250,7 @@ async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketA
     let mut bound = Vec::new();
     let mut held = Vec::new();
     for listener in &config.listeners {
-        let addr = address(&listener.host, listener.port).ok_or_else(|| Trouble {
-            exit: Exit::Usage,
-            what: format!(
-                "listener {} names the host {}, which is no address of this machine; \
-                 write an address such as 127.0.0.1",
-                listener.name, listener.host
-            ),
-        })?;
+        let addr = SocketAddr::new(listener.address, listener.port);
         let (socket, addr) = listen(lane, addr, false).await.map_err(|errno| {
             let exit = match errno {
                 Errno::ADDRINUSE => Exit::AddressInUse,
@@ -255,10 +263,4 @@ async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketA
     }
     drop(held);
     Ok(bound)
-}
-
-fn address(host: &str, port: u16) -> Option<SocketAddr> {
-    let host = if host == "localhost" { "127.0.0.1" } else { host };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse().ok().map(|ip| SocketAddr::new(ip, port))
 }

@@ -9,6 +9,7 @@ use corelane_core::ring::{Access, Errno, Sync};
 use corelane_net::wire::Uuid;
 
 const NAME: &str = "meta.properties";
+const VERSION: &str = "1";
 const BYTES_MAX: usize = 4096;
 const DIRECTORY: &str = "directory.id";
 
@@ -21,11 +22,18 @@ pub(super) struct Identity {
     pub directory: Uuid,
 }
 
+/// An identity, and whether it was made just now.
+pub(super) struct Taken {
+    pub identity: Identity,
+    pub made: bool,
+}
+
 /// Why it cannot be used.
 #[derive(Debug)]
 pub(super) enum IdentityError {
     Disk(Errno),
     Damaged(String),
+    Newer { version: String },
     OtherNode { ours: BrokerId, theirs: BrokerId },
 }
 
@@ -34,6 +42,11 @@ impl std::fmt::Display for IdentityError {
         match self {
             Self::Disk(errno) => write!(f, "{NAME}: {errno}"),
             Self::Damaged(why) => write!(f, "{NAME} is damaged: {why}"),
+            Self::Newer { version } => write!(
+                f,
+                "{NAME} has version {version}, and this program knows version {VERSION}; use the \
+                 newer one that wrote it"
+            ),
             Self::OtherNode { ours, theirs } => write!(
                 f,
                 "{NAME} says that the directory belongs to node {}, and this is node {}; \
@@ -45,11 +58,7 @@ impl std::fmt::Display for IdentityError {
 }
 
 /// Reads the identity, or makes one for a new directory.
-pub(super) async fn take(
-    lane: &Lane,
-    data: &Path,
-    node: BrokerId,
-) -> Result<Identity, IdentityError> {
+pub(super) async fn take(lane: &Lane, data: &Path, node: BrokerId) -> Result<Taken, IdentityError> {
     let path = data.join(NAME);
     let found = match lane.open(&path, Access::default()).await {
         Ok((file, bytes)) => {
@@ -65,16 +74,16 @@ pub(super) async fn take(
         Some((found, _)) if found.node != node => {
             Err(IdentityError::OtherNode { ours: node, theirs: found.node })
         }
-        Some((found, Written::Whole)) => Ok(found),
-        Some((made, Written::WithoutDirectory)) => {
-            write(lane, data, &made).await.map_err(IdentityError::Disk)?;
-            Ok(made)
+        Some((identity, Written::Whole)) => Ok(Taken { identity, made: false }),
+        Some((identity, Written::WithoutDirectory)) => {
+            write(lane, data, &identity).await.map_err(IdentityError::Disk)?;
+            Ok(Taken { identity, made: false })
         }
         None => {
             let cluster_id = TopicId(draw(lane)).to_string();
-            let made = Identity { cluster_id, node, directory: Uuid(draw(lane)) };
-            write(lane, data, &made).await.map_err(IdentityError::Disk)?;
-            Ok(made)
+            let identity = Identity { cluster_id, node, directory: Uuid(draw(lane)) };
+            write(lane, data, &identity).await.map_err(IdentityError::Disk)?;
+            Ok(Taken { identity, made: true })
         }
     }
 }
@@ -105,9 +114,9 @@ fn parse(
     };
     let value =
         |key: &str| found(key).ok_or_else(|| IdentityError::Damaged(format!("it has no {key}")));
-    match value("version")?.as_str() {
-        "1" => {}
-        other => return Err(IdentityError::Damaged(format!("version {other} is not known"))),
+    let version = value("version")?;
+    if version != VERSION {
+        return Err(IdentityError::Newer { version });
     }
     let node = value("node.id")?;
     let node = node.parse().map_err(|_| IdentityError::Damaged(format!("node.id is {node}")))?;
@@ -125,7 +134,7 @@ fn parse(
 async fn write(lane: &Lane, data: &Path, identity: &Identity) -> Result<(), Errno> {
     let Identity { cluster_id, node, directory } = identity;
     let text = format!(
-        "version=1\ncluster.id={cluster_id}\nnode.id={}\n{DIRECTORY}={}\n",
+        "version={VERSION}\ncluster.id={cluster_id}\nnode.id={}\n{DIRECTORY}={}\n",
         node.0,
         TopicId(directory.0)
     );
@@ -157,7 +166,10 @@ mod tests {
         assert_eq!(parse(&new).expect("good"), (identity([5; 16]), Written::Whole));
         for (text, fault) in [
             ("", "has no version"),
-            ("version=2\ncluster.id=a\nnode.id=1", "version 2 is not known"),
+            (
+                "version=2\ncluster.id=a\nnode.id=1",
+                "has version 2, and this program knows version 1",
+            ),
             ("version=1\nnode.id=1", "has no cluster.id"),
             ("version=1\ncluster.id=a\nnode.id=x", "node.id is x"),
             ("version=1\ncluster.id=a\nnode.id=1\ndirectory.id=x", "directory.id is x"),

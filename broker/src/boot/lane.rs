@@ -20,6 +20,7 @@ use corelane_storage::log::store::Store;
 use super::accept::{Door, listen};
 use super::all::{All, cannot_open, log_config, said};
 use super::gate::Gate;
+use super::notices::Room;
 use super::report::{Report, Reporter, Trouble};
 use super::telling::{tell, tell_when_asked};
 use crate::config::keys;
@@ -289,8 +290,16 @@ async fn trim(lane: Lane) {
 
 /// Passes on what a log has to say to people, and to the other lanes.
 async fn tell_notices(node: Node, reporter: Reporter) {
+    let mut room = Room::default();
     loop {
         node.lane().sleep(NOTICE_PAUSE).await;
+        let store = node.store();
+        if let Some(line) = room.look(store.is_out_of_space(), store.refused_for_space()) {
+            reporter.line(line);
+        }
+        for line in node.take_lines() {
+            reporter.line(line);
+        }
         for notice in node.store().take_notices() {
             reporter.line(said(&notice));
             if let Notice::Damaged(damage) = notice {

@@ -16,4 +16,4 @@ mod telling;
 pub use gate::Gate;
 pub(crate) use lane::receive_bytes_of;
 pub use lane::{Boot, BootAsk, BootTell, Ports, run};
-pub use report::{Ready, Report, Reporter, Trouble};
+pub use report::{Listening, Ready, Report, Reporter, Trouble};

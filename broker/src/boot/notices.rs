@@ -35,9 +35,48 @@ impl Notices {
     }
 }
 
+/// What people know of the room on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    refused: u64,
+    told_full: bool,
+}
+
+impl Room {
+    /// What is to be said, now that so many appends were refused and the disk is full or not.
+    pub(super) fn look(&mut self, full: bool, refused: u64) -> Option<&'static str> {
+        let is_short = full || self.refused < refused;
+        self.refused = refused;
+        if is_short == self.told_full {
+            return None;
+        }
+        self.told_full = is_short;
+        Some(if is_short {
+            "warning: the data disk is full but for a reserve: records are refused, reads and deletes go \
+             on. Make room on it, and records are taken again"
+        } else {
+            "there is room on the data disk again, and records are taken"
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_once_and_its_end_too() {
+        let mut room = Room::default();
+        let told =
+            [(false, 0), (false, 1), (false, 2), (true, 2), (true, 9), (false, 9), (false, 9)].map(
+                |(full, refused)| match room.look(full, refused) {
+                    None => "",
+                    Some(line) if line.starts_with("warning") => "full",
+                    Some(_) => "room",
+                },
+            );
+        assert_eq!(told, ["", "full", "", "", "", "room", ""]);
+    }
 
     #[test]
     fn a_flood_is_told_in_few_lines_that_say_how_many_are_missing() {

@@ -1,5 +1,7 @@
 //! What the lanes tell the process: that they serve, that they cannot, and lines for people.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use crate::exit::Exit;
@@ -20,11 +22,28 @@ pub enum Report {
 /// Where the broker serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// Listener addresses with their real ports, in the order of the configuration.
-    pub listeners: Vec<String>,
-    pub advertised: Vec<String>,
+    /// With their real ports, in the order of the configuration.
+    pub listeners: Vec<Listening>,
     /// What was found in the data directory.
     pub notices: Vec<String>,
+}
+
+/// A listener that accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    pub name: String,
+    pub place: SocketAddr,
+    /// Where clients are told to connect to.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, place, host, port } = self;
+        write!(f, "{name} listens on {place}; its clients are told to connect to ")?;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// Why the process ends, and with which code.

@@ -43,6 +43,7 @@ pub struct TuneArgs {
 pub enum UsageError {
     UnknownFlag { flag: String, nearest: Option<&'static str> },
     UnknownCommand { word: String, nearest: Option<&'static str> },
+    LateCommand { command: &'static str },
     NoValue { flag: &'static str, wants: &'static str },
     UnwantedValue { flag: &'static str, value: String },
     Twice { flag: &'static str },
@@ -61,6 +62,9 @@ impl fmt::Display for UsageError {
             Self::UnknownCommand { word, nearest } => {
                 write!(f, "there is no command {word}")?;
                 nearest.map_or(Ok(()), |it| write!(f, "; did you mean {it}?"))
+            }
+            Self::LateCommand { command } => {
+                write!(f, "the command comes before the flags: corelane {command}, and then they")
             }
             Self::NoValue { flag, wants } => write!(f, "{flag} needs {wants} after it"),
             Self::UnwantedValue { flag, value } => {
@@ -125,7 +129,7 @@ Signals: SIGTERM and SIGINT end the broker in good order, a second one at once. 
 lane say how it is doing: counters, and how long each kind of request took to each of its stages.
 
 Exit codes: 0 stopped cleanly, 1 failed, 2 usage or configuration, 3 this host cannot run it,
-4 an address is in use, 5 the data directory is locked, newer or damaged, 6 the data directory
+4 an address is in use, 5 the data directory is locked, newer, damaged or not writable, 6 the data directory
 was fenced after a failed write.
 ";
 
@@ -170,6 +174,9 @@ where
             "-V" => "--version",
             other => other,
         };
+        if let Some(command) = COMMANDS.iter().copied().find(|it| *it == name) {
+            return Err(UsageError::LateCommand { command });
+        }
         if !name.starts_with('-') {
             return Err(unknown_command(name));
         }
@@ -334,6 +341,10 @@ mod tests {
         refused("--zookeeper x", "there is no flag --zookeeper");
         refused("strat", "there is no command strat; did you mean start?");
         refused("--data d more", "there is no command more");
+        refused(
+            "--data d start",
+            "the command comes before the flags: corelane start, and then they",
+        );
         refused("--config", "--config needs a file after it");
         refused("--data --lanes 2", "--data needs a directory after it");
         refused("--lanes 2 --lanes 3", "--lanes is given twice");

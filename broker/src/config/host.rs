@@ -5,6 +5,7 @@
 use super::args::StartArgs;
 use super::load::{Inputs, VARIABLE_PREFIX};
 use std::fmt;
+use std::net::{IpAddr, ToSocketAddrs};
 
 /// Something that was named and cannot be read.
 #[derive(Debug)]
@@ -52,5 +53,12 @@ pub fn gather(args: StartArgs) -> Result<Inputs, Unreadable> {
     // Without the kernel's word for it there is no name; whoever needs one then says so.
     let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host_name = host_name.map(|it| it.trim().to_owned()).filter(|it| it != "(none)");
-    Ok(Inputs { args, environment, file, host_name })
+    Ok(Inputs { args, environment, file, host_name, address_of: Some(address_of) })
+}
+
+/// The address of a name as this machine looks names up; of several, one of the older family.
+fn address_of(name: &str) -> Option<IpAddr> {
+    let mut found: Vec<_> = (name, 0).to_socket_addrs().ok()?.map(|it| it.ip()).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    found.first().copied()
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A named place to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Listener {
     pub name: String,
     /// Empty hosts have become `0.0.0.0`.
     pub host: String,
+    /// What the host stands for on this machine.
+    pub address: IpAddr,
     /// 0: any free port.
     pub port: u16,
     pub advertised_host: String,
@@ -41,6 +44,7 @@ pub enum ListenerError {
     AdvertisedWildcard { name: String, host: String },
     AdvertisedPortZero { name: String },
     NoHostName { name: String },
+    NoSuchHost { name: String, host: String },
 }
 
 impl fmt::Display for ListenerError {
@@ -79,6 +83,11 @@ impl fmt::Display for ListenerError {
                 "listener {name} listens on every address, this machine has no host name to \
                  advertise, and advertised.listeners does not say one"
             ),
+            Self::NoSuchHost { name, host } => write!(
+                f,
+                "listener {name} names the host {host}, and this machine knows no address of it; \
+                 write one, such as 127.0.0.1, or 0.0.0.0 for all"
+            ),
         }
     }
 }
@@ -94,6 +103,14 @@ struct Address {
 const BARE_NAME: &str = "PLAINTEXT";
 const WILDCARD: &str = "0.0.0.0";
 
+/// What the machine says of names.
+#[derive(Clone, Copy)]
+pub struct Machine<'a> {
+    /// Its own.
+    pub name: Option<&'a str>,
+    pub address_of: fn(&str) -> Option<IpAddr>,
+}
+
 /// Puts the three lists together. Returns the listeners and warnings with their remedy.
 ///
 /// # Errors
@@ -102,7 +119,7 @@ pub fn resolve(
     listeners: &[String],
     advertised: &[String],
     protocols: &[String],
-    host_name: Option<&str>,
+    machine: Machine<'_>,
 ) -> Result<(Vec<Listener>, Vec<String>), ListenerError> {
     let protocols = read_protocols(protocols)?;
     let places = read_addresses(listeners)?;
@@ -128,7 +145,8 @@ pub fn resolve(
         let (advertised_host, advertised_port) = match advertised.remove(&place.name) {
             Some((host, port)) => (host, Some(port)),
             None if is_wildcard(&place.host) => {
-                let host = host_name
+                let host = machine
+                    .name
                     .filter(|it| !it.is_empty() && !is_wildcard(it))
                     .ok_or_else(|| ListenerError::NoHostName { name: place.name.clone() })?;
                 warnings.push(format!(
@@ -141,9 +159,24 @@ pub fn resolve(
             None => (place.host.clone(), None),
         };
         let Address { name, host, port } = place;
-        resolved.push(Listener { name, host, port, advertised_host, advertised_port });
+        let Some(address) = address_of(&host, machine) else {
+            return Err(ListenerError::NoSuchHost { name, host });
+        };
+        resolved.push(Listener { name, host, address, port, advertised_host, advertised_port });
     }
     Ok((resolved, warnings))
+}
+
+/// The address a host stands for: an address as it is written, the machine's word for a name. A name that
+/// stands for every address, as `0` does to some, is none: it would be told to clients.
+fn address_of(host: &str, machine: Machine<'_>) -> Option<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    if host == "localhost" {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    (machine.address_of)(host).filter(|it| !it.is_unspecified())
 }
 
 fn read_advertised(
@@ -226,10 +259,20 @@ mod tests {
     use super::*;
     use crate::config::value::split_list;
 
+    /// It knows itself, and has the name that stands for every address.
+    fn machine(name: Option<&str>) -> Machine<'_> {
+        let address_of = |name: &str| match name {
+            "box" => Some(Ipv4Addr::new(10, 0, 0, 1).into()),
+            "0" => Some(Ipv4Addr::UNSPECIFIED.into()),
+            _ => None,
+        };
+        Machine { name, address_of }
+    }
+
     /// What a client would be told, or why there is nothing to tell.
     fn told(listeners: &str, advertised: &str, protocols: &str) -> String {
         let lists = [listeners, advertised, protocols].map(split_list);
-        match resolve(&lists[0], &lists[1], &lists[2], Some("box")) {
+        match resolve(&lists[0], &lists[1], &lists[2], machine(Some("box"))) {
             Ok((listeners, warnings)) => {
                 let line = |it: &Listener| {
                     let (host, port) = it.advertised(999);
@@ -263,8 +306,24 @@ mod tests {
         );
         let (listen, plain) = ([":9".to_owned()], [PLAIN.to_owned()]);
         for no_name in [None, Some(""), Some("0.0.0.0")] {
-            let refused = resolve(&listen, &[], &plain, no_name).unwrap_err();
+            let refused = resolve(&listen, &[], &plain, machine(no_name)).unwrap_err();
             assert!(matches!(refused, ListenerError::NoHostName { .. }));
+        }
+    }
+
+    #[test]
+    fn a_name_is_listened_on_where_the_machine_says() {
+        let plain = [PLAIN.to_owned()];
+        let listen = |at: &str| resolve(&[at.to_owned()], &[], &plain, machine(Some("box")));
+        let (listeners, _) = listen("PLAINTEXT://box:9").unwrap();
+        assert_eq!(listeners[0].address.to_string(), "10.0.0.1");
+        assert_eq!(listeners[0].advertised(9), ("box", 9));
+        assert_eq!(listen("localhost:9").unwrap().0[0].address.to_string(), "127.0.0.1");
+        assert_eq!(listen("[::1]:9").unwrap().0[0].address.to_string(), "::1");
+        // Never told to clients: it would send each to itself.
+        for nobody in ["far:9", "0:9", "00.0.0.0:9"] {
+            let refused = listen(nobody).unwrap_err();
+            assert!(matches!(refused, ListenerError::NoSuchHost { .. }), "{nobody}: {refused}");
         }
     }
 

@@ -7,7 +7,7 @@
 use super::args::StartArgs;
 use super::keys::{self, BROKER_KEYS};
 use super::layers::{Configs, Layers};
-use super::listeners::{self, Listener, ListenerError};
+use super::listeners::{self, Listener, ListenerError, Machine};
 use super::nearest::nearest;
 use super::row::Row;
 use super::settings::{Settings, Source};
@@ -16,6 +16,7 @@ use super::topic::{self, TopicConfigError};
 use super::value::BadValue;
 use corelane_core::ids::BrokerId;
 use std::fmt;
+use std::net::IpAddr;
 
 /// What the machine says.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub struct Inputs {
     /// Name and text of the file that `--config` names.
     pub file: Option<(String, String)>,
     pub host_name: Option<String>,
+    /// Whom to ask for the address of a name; without it none is known.
+    pub address_of: Option<fn(&str) -> Option<IpAddr>>,
 }
 
 /// A configuration the broker can start with.
@@ -85,11 +88,20 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A configuration the broker cannot start with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// At least one.
+    pub problems: Vec<Problem>,
+    /// What else was noticed on the way, and may be the cause.
+    pub warnings: Vec<String>,
+}
+
 /// Puts everything together.
 ///
 /// # Errors
 /// Everything that is wrong, at least one.
-pub fn load(inputs: &Inputs) -> Result<Config, Vec<Problem>> {
+pub fn load(inputs: &Inputs) -> Result<Config, Refused> {
     let mut taking = Taking::default();
     if let Some((name, text)) = &inputs.file {
         taking.file(name, text);
@@ -108,8 +120,22 @@ pub fn load(inputs: &Inputs) -> Result<Config, Vec<Problem>> {
             taking.take(row, value, Source::Flag { flag });
         }
     }
-    taking.finish(inputs.host_name.as_deref())
+    let machine = Machine {
+        name: inputs.host_name.as_deref(),
+        address_of: inputs.address_of.unwrap_or(|_| None),
+    };
+    taking.finish(machine)
 }
+
+/// Keys that ask for more nodes than there are, and what comes of it.
+const ALONE: &[(&Row, &str)] = &[
+    (&keys::OFFSETS_REPLICATION_FACTOR, "no consumer group can be formed; set it to 1"),
+    (
+        &keys::DEFAULT_REPLICATION_FACTOR,
+        "topics that do not say another factor cannot be made; set it to 1",
+    ),
+    (&keys::MIN_INSYNC_REPLICAS, "records with acks=all are refused; set it to 1"),
+];
 
 /// Pairs of keys where the first may not be larger than the second.
 const ORDERED: &[(&Row, &Row)] = &[
@@ -149,6 +175,9 @@ impl Taking {
                     let variable = variable.clone();
                     self.take(row, value, Source::Environment { variable });
                 }
+                None if let Some(flag) = flag_of(variable) => self.warnings.push(format!(
+                    "environment variable {variable} names no key and is ignored; did you mean {flag}?"
+                )),
                 None => {
                     let names: Vec<_> = BROKER_KEYS.iter().map(|it| variable_of(it.name)).collect();
                     let nearest = nearest(variable, names.iter().map(String::as_str));
@@ -180,7 +209,7 @@ impl Taking {
         }
     }
 
-    fn finish(mut self, host_name: Option<&str>) -> Result<Config, Vec<Problem>> {
+    fn finish(mut self, machine: Machine<'_>) -> Result<Config, Refused> {
         let settings = self.settings;
         let mut problems = self.problems;
         let (node, broker) = (settings.given(&keys::NODE_ID), settings.given(&keys::BROKER_ID));
@@ -210,15 +239,21 @@ impl Taking {
         let protocols = settings.list(&keys::LISTENER_PROTOCOLS);
         let places = settings.list(&keys::LISTENERS);
         let mut listeners = Vec::new();
-        match listeners::resolve(&places, &advertised, &protocols, host_name) {
+        match listeners::resolve(&places, &advertised, &protocols, machine) {
             Err(error) => problems.push(Problem::Listener(error)),
             Ok((resolved, warnings)) => {
                 listeners = resolved;
                 self.warnings.extend(warnings);
             }
         }
+        for (row, what) in ALONE {
+            if 1 < settings.number(row) {
+                let (key, value) = (row.name, settings.number(row));
+                self.warnings.push(format!("{key} is {value}, and this node is alone: {what}"));
+            }
+        }
         if !problems.is_empty() {
-            return Err(problems);
+            return Err(Refused { problems, warnings: self.warnings });
         }
         let node = i32::try_from(settings.number(&keys::NODE_ID)).expect("an int key holds an int");
         let lanes = u16::try_from(settings.number(&keys::LANES)).expect("its row bounds it");
@@ -230,6 +265,16 @@ impl Taking {
             warnings: self.warnings,
             settings,
         })
+    }
+}
+
+/// What is meant by a variable that is named after a flag.
+fn flag_of(variable: &str) -> Option<&'static str> {
+    match variable.strip_prefix(VARIABLE_PREFIX)? {
+        "CONFIG" => Some("the flag --config"),
+        "DATA" => Some("CORELANE_LOG_DIRS"),
+        "LISTEN" => Some("CORELANE_LISTENERS"),
+        _ => None,
     }
 }
 
@@ -263,13 +308,14 @@ mod tests {
             environment: environment.into_iter().map(pair).collect(),
             file: Some(("corelane.toml".to_owned(), file.to_owned())),
             host_name: Some("box".to_owned()),
+            address_of: None,
         }
     }
 
     #[track_caller]
     fn refused(words: &str, file: &str, said: &[&str]) {
-        let problems = load(&inputs(words, file)).unwrap_err();
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let refused = load(&inputs(words, file)).unwrap_err();
+        let problems: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, said);
     }
 
@@ -335,6 +381,33 @@ mod tests {
                  (6)",
                 "listener A has no protocol: add A:PLAINTEXT to listener.security.protocol.map",
             ],
+        );
+    }
+
+    #[test]
+    fn keys_that_need_more_nodes_warn_with_what_comes_of_it() {
+        let config = load(&inputs("--set=offsets.topic.replication.factor=3", "")).unwrap();
+        assert_eq!(
+            config.warnings,
+            [
+                "offsets.topic.replication.factor is 3, and this node is alone: no consumer group can \
+              be formed; set it to 1"
+            ]
+        );
+        let config = load(&inputs("", "min.insync.replicas = 2")).unwrap();
+        assert_eq!(config.warnings.len(), 1);
+        let config = load(&inputs("", "default.replication.factor = 1")).unwrap();
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_was_noticed_is_told_with_what_is_wrong() {
+        let refused = load(&inputs("CORELANE_DATA=/d CORELANE_LANES=x", "")).unwrap_err();
+        assert_eq!(refused.problems.len(), 1);
+        assert_eq!(
+            refused.warnings,
+            ["environment variable CORELANE_DATA names no key and is ignored; did you mean \
+              CORELANE_LOG_DIRS?"]
         );
     }
 

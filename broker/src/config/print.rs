@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_check_says_what_is_set_and_by_whom_as_a_file_that_says_the_same() {
-        let text = "num.partitions=+3\nlisteners=A://h:1,B://h:2\nlog.cleanup.policy=delete\n\
+        let text = "num.partitions=+3\nlisteners=A://localhost:1,B://localhost:2\nlog.cleanup.policy=delete\n\
                     listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT\nbroker.rack=a\"\\u0001\n\
                     log.cleaner.min.cleanable.ratio=1\nmax.connections.per.ip=3\n";
         let config = from_file("server.properties", text.to_owned());
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(
             report,
             "broker.rack = \"a\\\"\\u0001\"  # server.properties, line 5\n\
-             listeners = [\"A://h:1\", \"B://h:2\"]  # server.properties, line 2\n\
+             listeners = [\"A://localhost:1\", \"B://localhost:2\"]  # server.properties, line 2\n\
              listener.security.protocol.map = [\"A:PLAINTEXT\", \"B:PLAINTEXT\"]  \
              # server.properties, line 4\n\
              \"max.connections.per.ip\" = 3  # server.properties, line 7\n\

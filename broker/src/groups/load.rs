@@ -75,7 +75,7 @@ pub(super) async fn load(node: &Node, seat: &std::rc::Rc<Seat>) {
             }
             Err(error) => {
                 node.metrics().counter("groups.loads_failed").add(1);
-                eprintln!("corelane: warning: groups of partition {} wait: {error}", seat.of);
+                node.note(|| format!("warning: groups of partition {} wait: {error}", seat.of));
                 seat.turn_away();
                 node.lane().sleep(AGAIN).await;
             }

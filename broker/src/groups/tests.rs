@@ -334,7 +334,7 @@ async fn node_on(lane: &Lane, port: Port<Ask, Tell>) -> Node {
         set: set.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..Default::default()
     };
-    let inputs = Inputs { args, environment: Vec::new(), file: None, host_name: None };
+    let inputs = Inputs { args, ..Inputs::default() };
     let facts = Facts {
         config: load(&inputs).expect("a good configuration"),
         cluster_id: "cluster".to_owned(),

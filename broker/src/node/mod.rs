@@ -88,12 +88,17 @@ pub(crate) struct Inner {
     /// Partitions of any lane that are offline.
     offline: RefCell<BTreeSet<TopicPartition>>,
     producers: Cell<u32>,
+    /// Lines for people that were not told yet.
+    lines: RefCell<Vec<String>>,
     /// Places that questions of each lane keep here while their answers take their time.
     held: Vec<Cell<usize>>,
 }
 
 /// The share of a lane's memory for requests, as a divisor, that fetches may keep while they wait.
 const PARKED_SHARE: usize = 4;
+
+/// Lines that wait to be told; what happens again and again does so in the same words.
+const LINES_MAX: usize = 64;
 
 /// Producer ids that one lane can give between two starts, as a number of bits.
 const PRODUCER_BITS: u32 = 30;
@@ -102,6 +107,20 @@ const PRODUCER_BITS: u32 = 30;
 const LANE_BITS: u32 = 10;
 
 impl Node {
+    /// Leaves a line for people.
+    pub(crate) fn note(&self, line: impl FnOnce() -> String) {
+        let mut lines = self.0.lines.borrow_mut();
+        if lines.len() < LINES_MAX {
+            lines.push(line());
+        }
+    }
+
+    /// The lines that were left since they were last taken.
+    #[must_use]
+    pub fn take_lines(&self) -> Vec<String> {
+        self.0.lines.take()
+    }
+
     #[must_use]
     pub fn new(
         lane: &Lane,
@@ -131,6 +150,7 @@ impl Node {
             fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),
             producers: Cell::new(0),
+            lines: RefCell::default(),
             held,
         }))
     }

@@ -319,6 +319,7 @@ impl Store {
             if accepted.replaced { scratch.replaced() } else { &mut bytes[..accepted.bytes] };
         let claim = claim_of(partition.open_segment(), batch.len());
         if !self.has_space(claim) {
+            self.0.keep.refused.set(self.0.keep.refused.get() + 1);
             self.0.upkeep.notify();
             return Err(AppendError::NoSpace);
         }

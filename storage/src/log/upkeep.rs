@@ -83,6 +83,8 @@ pub(super) struct Keep {
     pub(super) work: Permits,
     /// The disk is full, or nearly so.
     pub(super) no_space: Cell<bool>,
+    /// Appends refused for want of room, ever.
+    pub(super) refused: Cell<u64>,
     /// SPACE-1: bytes of the disk that appends may still claim before somebody looks again.
     space_left: Cell<u64>,
     /// Of those, as they were at the last look.
@@ -132,6 +134,7 @@ impl Keep {
         Self {
             work: Permits::new(lane, 1),
             no_space: Cell::new(false),
+            refused: Cell::new(0),
             // Until the disk is asked, which opening a log does first of all.
             space_left: Cell::new(u64::MAX),
             space_seen: Cell::new(u64::MAX),
@@ -208,6 +211,12 @@ impl Store {
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         self.0.keep.no_space.get()
+    }
+
+    /// How many appends were refused for want of room.
+    #[must_use]
+    pub fn refused_for_space(&self) -> u64 {
+        self.0.keep.refused.get()
     }
 
     /// Ends in order: what was appended is durable, and the checkpoint says everything.
