@@ -142,6 +142,7 @@ fn found() -> Box<dyn FnMut() -> u64> {
     for at in 0..ENTRIES {
         index.add(&IndexedBatch {
             base: Offset(i64::from(at) * 4),
+            last: Offset(i64::from(at) * 4 + 3),
             position: at * INTERVAL_BYTES,
             bytes: INTERVAL_BYTES,
             max_timestamp: NOW_MS,

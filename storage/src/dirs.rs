@@ -104,15 +104,37 @@ fn split(text: &str) -> Option<(String, PartitionIndex)> {
 pub enum SegmentFile {
     Log(Offset),
     Index(Offset),
+    /// Kafka's own, left by a clean stop.
+    KafkaIndex(Offset),
+    KafkaTimes(Offset),
+    KafkaAborted(Offset),
+    KafkaSnapshot(Offset),
 }
 
 impl SegmentFile {
+    /// Everything that lies beside each other for one segment.
+    #[must_use]
+    pub fn all(base: Offset) -> [Self; 6] {
+        let kafka = [Self::KafkaIndex, Self::KafkaTimes, Self::KafkaAborted, Self::KafkaSnapshot];
+        let [offsets, times, aborted, snapshot] = kafka.map(|it| it(base));
+        [Self::Log(base), Self::Index(base), offsets, times, aborted, snapshot]
+    }
+
+    fn parts(self) -> (Offset, &'static str) {
+        match self {
+            Self::Log(base) => (base, "log"),
+            Self::Index(base) => (base, "idx"),
+            Self::KafkaIndex(base) => (base, "index"),
+            Self::KafkaTimes(base) => (base, "timeindex"),
+            Self::KafkaAborted(base) => (base, "txnindex"),
+            Self::KafkaSnapshot(end) => (end, "snapshot"),
+        }
+    }
+
     #[must_use]
     pub fn name(self) -> String {
-        match self {
-            Self::Log(base) => format!("{:0OFFSET_DIGITS$}.log", base.0),
-            Self::Index(base) => format!("{:0OFFSET_DIGITS$}.idx", base.0),
-        }
+        let (base, ending) = self.parts();
+        format!("{:0OFFSET_DIGITS$}.{ending}", base.0)
     }
 
     /// What the name says; `None` when it is not ours.
@@ -120,11 +142,7 @@ impl SegmentFile {
     pub fn parse(name: &str) -> Option<Self> {
         let (digits, ending) = name.split_once('.')?;
         let base = Offset(digits.parse().ok().filter(|it| 0 <= *it)?);
-        let file = match ending {
-            "log" => Self::Log(base),
-            "idx" => Self::Index(base),
-            _ => return None,
-        };
+        let file = Self::all(base).into_iter().find(|it| it.parts().1 == ending)?;
         (file.name() == name).then_some(file)
     }
 }
@@ -194,13 +212,16 @@ mod tests {
         assert_eq!(file.name(), "00000000000000000042.log");
         assert_eq!(SegmentFile::parse(&file.name()), Some(file));
         assert_eq!(SegmentFile::Index(Offset(i64::MAX)).name(), "09223372036854775807.idx");
+        for file in SegmentFile::all(Offset(7)) {
+            assert_eq!(SegmentFile::parse(&file.name()), Some(file));
+        }
         for name in [
             "42.log",
             "00000000000000000042.LOG",
             "+0000000000000000042.log",
             "-0000000000000000042.log",
             "99999999999999999999.log",
-            "00000000000000000042.index",
+            "00000000000000000042.indexes",
         ] {
             assert_eq!(SegmentFile::parse(name), None, "{name}");
         }

@@ -5,7 +5,7 @@
 //! first batch of its stretch. A lookup gives the position to start walking batches from, never
 //! one beyond what is sought.
 //!
-//! - Offset entries: a batch's base offset and position, both strictly growing.
+//! - Offset entries: a batch's base offset, position and last offset, all strictly growing.
 //! - Time entries: the largest timestamp so far and the first offset that has it, both strictly
 //!   growing; the last one is the segment's largest.
 //! - Aborted transactions whose marker lies in this segment.
@@ -21,14 +21,14 @@ use corelane_core::ids::{Offset, TopicPartition};
 
 pub const INDEX_MAGIC: [u8; 8] = *b"CLindex\n";
 /// The only format of indexes that is read or written.
-pub const INDEX_FORMAT: u16 = 1;
+pub const INDEX_FORMAT: u16 = 2;
 pub const INDEX_HEADER_BYTES: usize = 64;
 /// Bytes of the segment between two offset entries: Kafka's default of `index.interval.bytes`.
 pub const INTERVAL_BYTES: u32 = 4096;
 
 const UNSUMMED_BYTES: usize = 16;
 const AT_CHECKSUM: usize = 12;
-const OFFSET_ENTRY_BYTES: usize = 8;
+const OFFSET_ENTRY_BYTES: usize = 12;
 const TIME_ENTRY_BYTES: usize = 12;
 
 /// Why bytes are not this segment's index. It can be rebuilt from the segment.
@@ -63,6 +63,7 @@ pub enum IndexError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexedBatch {
     pub base: Offset,
+    pub last: Offset,
     pub position: u32,
     pub bytes: u32,
     pub max_timestamp: i64,
@@ -77,14 +78,22 @@ pub struct TimeEntry {
     pub offset: Offset,
 }
 
+/// A batch that can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OffsetEntry {
+    /// Its first and last offset, relative to the segment.
+    base: u32,
+    last: u32,
+    position: u32,
+}
+
 /// Collects a segment's index while it is written. Cheap per batch; may be asked at any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexBuilder {
     of: TopicPartition,
     segment: Offset,
     interval_bytes: u32,
-    /// Offsets relative to the segment, and positions.
-    offsets: Vec<(u32, u32)>,
+    offsets: Vec<OffsetEntry>,
     times: Vec<TimeEntry>,
     /// The largest timestamp so far, not yet an entry.
     latest: Option<TimeEntry>,
@@ -108,6 +117,24 @@ impl IndexBuilder {
         }
     }
 
+    /// Goes on from a file, which was made for the segment's beginning.
+    #[must_use]
+    pub fn resumed(of: TopicPartition, index: &Index<'_>, interval_bytes: u32) -> Self {
+        let offsets: Vec<_> =
+            (0..index.offset_entries()).map(|at| index.offset_entry(at)).collect();
+        let due = offsets.last().map_or(0, |it| it.position.saturating_add(interval_bytes));
+        Self {
+            of,
+            segment: index.segment,
+            interval_bytes,
+            offsets,
+            times: (0..index.time_entries()).map(|at| index.time_entry(at)).collect(),
+            latest: index.latest(),
+            due,
+            length: index.length,
+        }
+    }
+
     /// Whether a batch at this offset may still be added: offsets in a segment are kept as 32-bit
     /// distances from its base.
     #[must_use]
@@ -121,14 +148,15 @@ impl IndexBuilder {
     /// When it does not follow the one before.
     pub fn add(&mut self, batch: &IndexedBatch) {
         assert_eq!(batch.position, self.length, "batches are added in order");
-        assert!(self.fits(batch.base), "the segment is rolled before its offsets run out");
+        assert!(self.fits(batch.last), "the segment is rolled before its offsets run out");
         if self.latest.is_none_or(|it| it.timestamp < batch.max_timestamp) {
             let (timestamp, offset) = (batch.max_timestamp, batch.max_timestamp_offset);
             self.latest = Some(TimeEntry { timestamp, offset });
         }
         if self.due <= batch.position {
-            let relative = batch.base.distance_from(self.segment) as u32;
-            self.offsets.push((relative, batch.position));
+            let relative = |it: Offset| it.distance_from(self.segment) as u32;
+            let (base, last) = (relative(batch.base), relative(batch.last));
+            self.offsets.push(OffsetEntry { base, last, position: batch.position });
             self.due = batch.position.saturating_add(self.interval_bytes);
             self.note_time();
         }
@@ -147,19 +175,20 @@ impl IndexBuilder {
     /// The segment now has `length` bytes and ends at `end`. The largest timestamp may have been
     /// among what is gone: `latest` is what is left, found by walking from the last time entry.
     pub fn truncate(&mut self, end: Offset, length: u32, latest: Option<TimeEntry>) {
-        self.offsets.retain(|it| it.1 < length);
+        self.offsets.retain(|it| it.position < length);
         self.times.retain(|it| it.offset < end);
         self.latest = latest;
         self.length = length;
-        self.due = self.offsets.last().map_or(0, |it| it.1.saturating_add(self.interval_bytes));
+        let due = |it: &OffsetEntry| it.position.saturating_add(self.interval_bytes);
+        self.due = self.offsets.last().map_or(0, due);
     }
 
     /// The position of the batch to start walking from to find `offset`.
     #[must_use]
     pub fn position_of(&self, offset: Offset) -> u32 {
         let relative = offset.distance_from(self.segment);
-        let after = self.offsets.partition_point(|it| i64::from(it.0) <= relative);
-        after.checked_sub(1).map_or(0, |it| self.offsets[it].1)
+        let after = self.offsets.partition_point(|it| i64::from(it.base) <= relative);
+        after.checked_sub(1).map_or(0, |it| self.offsets[it].position)
     }
 
     /// The largest timestamp of the segment.
@@ -189,9 +218,10 @@ impl IndexBuilder {
         out.put_count(self.offsets.len());
         out.put_count(self.times.len());
         debug_assert_eq!(out.len(), INDEX_HEADER_BYTES);
-        for (relative, position) in &self.offsets {
-            out.put_u32(*relative);
-            out.put_u32(*position);
+        for it in &self.offsets {
+            out.put_u32(it.base);
+            out.put_u32(it.position);
+            out.put_u32(it.last);
         }
         for it in &self.times {
             out.put_i64(it.timestamp);
@@ -279,8 +309,9 @@ impl<'a> Index<'a> {
         let mut offsets = (0..self.offset_entries()).map(|at| self.offset_entry(at));
         let times = (0..self.time_entries()).map(|at| self.time_entry(at));
         let mut gapless = 0;
-        offsets.clone().is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1)
-            && offsets.next_back().is_none_or(|it| it.1 < self.length)
+        offsets.clone().is_sorted_by(|a, b| a.last < b.base && a.position < b.position)
+            && offsets.clone().all(|it| it.base <= it.last)
+            && offsets.next_back().is_none_or(|it| it.position < self.length)
             && times.is_sorted_by(|a, b| a.timestamp < b.timestamp && a.offset < b.offset)
             && self.aborted.is_sorted_by_key(|it| it.last)
             && self.extents.iter().all(|it| {
@@ -319,9 +350,9 @@ impl<'a> Index<'a> {
     pub fn position_of(&self, offset: Offset) -> u32 {
         let relative = offset.distance_from(self.segment);
         let after = partition_point(self.offset_entries(), |at| {
-            i64::from(self.offset_entry(at).0) <= relative
+            i64::from(self.offset_entry(at).base) <= relative
         });
-        after.checked_sub(1).map_or(0, |at| self.offset_entry(at).1)
+        after.checked_sub(1).map_or(0, |at| self.offset_entry(at).position)
     }
 
     /// The position to start walking from to find the first record at or after `timestamp`;
@@ -346,9 +377,26 @@ impl<'a> Index<'a> {
     /// Base offsets of batches and their positions, sparse and in order.
     pub fn entries_by_offset(&self) -> impl Iterator<Item = (Offset, u32)> + '_ {
         (0..self.offset_entries()).map(|at| {
-            let (relative, position) = self.offset_entry(at);
-            (Offset(self.segment.0.wrapping_add(i64::from(relative))), position)
+            let it = self.offset_entry(at);
+            (Offset(self.segment.0.wrapping_add(i64::from(it.base))), it.position)
         })
+    }
+
+    /// The last offset of the last batch that has an entry.
+    #[must_use]
+    pub fn last_known(&self) -> Option<Offset> {
+        let last = self.offset_entries().checked_sub(1).map(|at| self.offset_entry(at).last);
+        last.map(|it| Offset(self.segment.0.wrapping_add(i64::from(it))))
+    }
+
+    /// Last offsets of batches, relative to the segment, and their positions.
+    pub fn entries_by_last(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        (0..self.offset_entries()).map(|at| self.offset_entry(at)).map(|it| (it.last, it.position))
+    }
+
+    /// Largest timestamps so far.
+    pub fn entries_by_time(&self) -> impl Iterator<Item = TimeEntry> + '_ {
+        (0..self.time_entries()).map(|at| self.time_entry(at))
     }
 
     /// A timestamp that no batch before `offset` exceeds, as close as the entries tell.
@@ -367,10 +415,11 @@ impl<'a> Index<'a> {
         self.times.len() / TIME_ENTRY_BYTES
     }
 
-    fn offset_entry(&self, at: usize) -> (u32, u32) {
+    fn offset_entry(&self, at: usize) -> OffsetEntry {
         let mut reader = Reader::new(&self.offsets[at * OFFSET_ENTRY_BYTES..]);
         let mut next = || reader.u32().expect("entries are whole");
-        (next(), next())
+        let (base, position) = (next(), next());
+        OffsetEntry { base, position, last: next() }
     }
 
     fn time_entry(&self, at: usize) -> TimeEntry {
@@ -407,8 +456,8 @@ mod tests {
         let one = |(at, &max_timestamp): (u32, &i64)| {
             let base = SEGMENT.advance(3 * at);
             let max_timestamp_offset = base.advance(1);
-            let position = 100 * at;
-            IndexedBatch { base, position, bytes: 100, max_timestamp, max_timestamp_offset }
+            let (last, position) = (base.advance(2), 100 * at);
+            IndexedBatch { base, last, position, bytes: 100, max_timestamp, max_timestamp_offset }
         };
         (0..).zip(timestamps).map(one).collect()
     }
@@ -488,6 +537,24 @@ mod tests {
     }
 
     #[test]
+    fn a_builder_goes_on_from_a_file_as_if_it_had_seen_all() {
+        let all = batches(&[5, 3, 9, 9, 2, 30, 8, 1, 50, 7]);
+        for known in 1..all.len() {
+            let bytes = file(&all[..known]);
+            let index = Index::decode(&bytes, of(), SEGMENT).unwrap();
+            let mut resumed = IndexBuilder::resumed(of(), &index, 250);
+            let mut fresh = IndexBuilder::new(of(), SEGMENT, 250);
+            all[..known].iter().for_each(|it| fresh.add(it));
+            fresh.note_time();
+            all[known..].iter().for_each(|it| {
+                resumed.add(it);
+                fresh.add(it);
+            });
+            assert_eq!(resumed, fresh, "after {known}");
+        }
+    }
+
+    #[test]
     fn extents_over_a_range_are_all_that_touch_it() {
         let bytes = file(&batches(&[1; 10]));
         let index = Index::decode(&bytes, of(), SEGMENT).unwrap();
@@ -537,12 +604,12 @@ mod tests {
     #[test]
     fn the_layout_is_pinned() {
         let bytes = file(&batches(&[9]));
-        let mut expect = b"CLindex\n\x01\0\0\0".to_vec();
+        let mut expect = b"CLindex\n\x02\0\0\0".to_vec();
         expect.extend(&bytes[12..16]);
-        expect.extend([0x94, 0, 0, 0, 0, 0, 0, 0]);
+        expect.extend([0x98, 0, 0, 0, 0, 0, 0, 0]);
         expect.extend([7; 16]);
         expect.extend(b"\x01\0\0\0\xe8\x03\0\0\0\0\0\0\x64\0\0\0\x01\0\0\0\x01\0\0\0");
-        expect.extend(b"\0\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01\0\0\0");
+        expect.extend(b"\0\0\0\0\0\0\0\0\x02\0\0\0\x09\0\0\0\0\0\0\0\x01\0\0\0");
         expect.extend(b"\x01\0\0\0\x01\0\0\0\0\0\0\0\xe8\x03\0\0\0\0\0\0\xed\x03\0\0\0\0\0\0\xee\x03\0\0\0\0\0\0");
         expect.extend(b"\x02\0\0\0\0\0\0\0\x32\0\0\0\x01\0\0\0\x32\0\0\0\x32\0\0\0\x02\0\0\0");
         assert_eq!(bytes, expect);

@@ -17,6 +17,7 @@ pub mod frame;
 #[cfg(test)]
 mod golden;
 pub mod index;
+pub mod kafka_files;
 pub mod log;
 pub mod producers;
 pub mod record;

@@ -454,6 +454,12 @@ impl Producers {
         })
     }
 
+    /// The last batch of a producer that is remembered.
+    #[must_use]
+    pub fn last_batch(&self, id: ProducerId) -> Option<Written> {
+        self.known.get(&id).and_then(|it| it.batches.last().copied())
+    }
+
     /// The invariants, whole.
     ///
     /// # Panics

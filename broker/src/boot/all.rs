@@ -10,6 +10,7 @@ use corelane_core::lane::{Lane, join_all};
 use corelane_core::mailbox::Link;
 use corelane_core::ring::{Errno, Space};
 use corelane_storage::log::boot::{Found, Notice, OpenError, recover};
+use corelane_storage::log::leave::Left;
 use corelane_storage::log::mutant::Mutant as LogMutant;
 use corelane_storage::log::open::{LogConfig, adopt, mark_clean, share_out};
 use corelane_storage::producers::Producers;
@@ -121,31 +122,34 @@ impl All {
     }
 
     /// Every lane makes durable what it has; then the run counts as ended in order.
-    pub(super) async fn bring_down(&self, taken: &Taken) -> Result<(), Trouble> {
-        self.ask_all(|| BootAsk::Close).await?;
+    /// Says whether the directory is as Kafka's tools expect it, too.
+    pub(super) async fn bring_down(&self, taken: &Taken) -> Result<bool, Trouble> {
+        let left = self.ask_all(|| BootAsk::Close).await?;
         let log = log_config(&self.config, self.lanes, self.broken);
-        mark_clean(&self.lane, &log, taken.found.generation, self.lanes.get())
+        mark_clean(&self.lane, &log, taken.found.generation, self.lanes.get(), left)
             .await
             .map_err(|error| cannot_open(&self.config, &error))
     }
 
-    async fn ask_all(&self, mut ask: impl FnMut() -> BootAsk) -> Result<(), Trouble> {
+    async fn ask_all(&self, mut ask: impl FnMut() -> BootAsk) -> Result<Vec<Left>, Trouble> {
         let asked = (0..self.lanes.get()).map(|it| self.link.ask(LaneId(it), ask()));
         let asked: Vec<_> = asked.collect();
+        let mut all = Vec::new();
         for tell in join_all(asked).await {
-            done(tell)?;
+            all.extend(done(tell)?);
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn ask_one(&self, ask: BootAsk) -> Result<(), Trouble> {
-        done(self.link.ask(self.lane.id(), ask).await)
+        done(self.link.ask(self.lane.id(), ask).await).map(drop)
     }
 }
 
-fn done(tell: Option<BootTell>) -> Result<(), Trouble> {
+fn done(tell: Option<BootTell>) -> Result<Vec<Left>, Trouble> {
     match tell.expect("a lane that boots answers") {
-        BootTell::Done => Ok(()),
+        BootTell::Done => Ok(Vec::new()),
+        BootTell::Closed(left) => Ok(left),
         BootTell::Failed(trouble) => Err(trouble),
     }
 }

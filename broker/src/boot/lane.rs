@@ -14,6 +14,7 @@ use corelane_core::sync::Event;
 use corelane_core::time::Nanos;
 use corelane_net::conn::{ConnLimits, Crowd};
 use corelane_storage::log::boot::{Notice, RecoveredPartition};
+use corelane_storage::log::leave::Left;
 use corelane_storage::log::open::Ready as OpenLog;
 use corelane_storage::log::store::Store;
 
@@ -70,6 +71,10 @@ pub struct Boot {
     pub broken: Mutation,
 }
 
+/// Said at the end where the disk or the time did not allow more.
+const NOT_ALL_LEFT: &str = "the log is closed in good order, but not all of the files that Kafka's own \
+                            tools read could be written; the next clean stop goes on";
+
 /// The boot's questions.
 pub enum BootAsk {
     /// Open your log, under this generation and with these partitions in it.
@@ -86,6 +91,7 @@ pub enum BootAsk {
 
 pub enum BootTell {
     Done,
+    Closed(Vec<Left>),
     Failed(Trouble),
 }
 
@@ -136,7 +142,12 @@ pub async fn run(lane: Lane, boot: Boot) {
         stop.wait().await;
     }
     match all.bring_down(&taken).await {
-        Ok(()) => reporter.tell(Report::Ended),
+        Ok(whole) => {
+            if !whole {
+                reporter.line(NOT_ALL_LEFT);
+            }
+            reporter.tell(Report::Ended);
+        }
         Err(trouble) => reporter.tell(Report::Trouble(trouble)),
     }
 }
@@ -162,14 +173,18 @@ impl Share {
         loop {
             let (caller, ask) = self.link.next().await;
             let done = match ask {
-                BootAsk::Open { facts, mine } => self.open(facts, mine).await,
-                BootAsk::Start => self.start(),
-                BootAsk::Show => self.show().await,
-                BootAsk::Listen(bound) => self.listen(bound).await,
-                BootAsk::Close => self.close().await,
+                BootAsk::Open { facts, mine } => self.open(facts, mine).await.map(|()| None),
+                BootAsk::Start => self.start().map(|()| None),
+                BootAsk::Show => self.show().await.map(|()| None),
+                BootAsk::Listen(bound) => self.listen(bound).await.map(|()| None),
+                BootAsk::Close => self.close().await.map(Some),
             };
             let over = self.node.is_none() && self.ready.is_none();
-            let tell = done.map_or_else(BootTell::Failed, |()| BootTell::Done);
+            let tell = match done {
+                Ok(None) => BootTell::Done,
+                Ok(Some(left)) => BootTell::Closed(left),
+                Err(trouble) => BootTell::Failed(trouble),
+            };
             self.link.answer(caller, tell);
             if over {
                 self.closed.notify();
@@ -234,12 +249,12 @@ impl Share {
         }
     }
 
-    async fn close(&mut self) -> Result<(), Trouble> {
+    async fn close(&mut self) -> Result<Vec<Left>, Trouble> {
         for task in self.accepting.drain(..) {
             self.lane.cancel(task);
         }
         self.drain().await;
-        let Some(node) = self.node.take() else { return Ok(()) };
+        let Some(node) = self.node.take() else { return Ok(Vec::new()) };
         node.stop_groups();
         let closed = node.store().close().await;
         tell(&self.lane, node.metrics(), &self.reporter);

@@ -234,6 +234,7 @@ fn index_seeds() -> Vec<Vec<u8>> {
             let base = Offset(100 + 2 * i64::from(at));
             builder.add(&IndexedBatch {
                 base,
+                last: base.advance(1),
                 position: 3000 * at,
                 bytes: 3000,
                 max_timestamp: TIME_MS + i64::from(at),

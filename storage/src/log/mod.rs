@@ -14,6 +14,7 @@ mod direct;
 mod extents;
 mod folders;
 pub mod journal;
+pub mod leave;
 pub mod line;
 pub mod mutant;
 pub mod open;

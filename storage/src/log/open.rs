@@ -19,6 +19,7 @@ use super::boot::{
 };
 use super::damage::{damage_path, keep_generations, write_damages};
 use super::journal::{Carried, Journal, JournalConfig, JournalRefusal};
+use super::leave::{self, Left};
 use super::mutant::Mutation;
 use super::partition::{LogRules, Partition};
 use super::segment::{Mark, Segment};
@@ -301,6 +302,7 @@ pub async fn adopt(
 ) -> Result<(), OpenError> {
     let data = &config.data;
     let manifest = Manifest { generation, lanes, clean: false };
+    leave::unmark(lane, data).await.map_err(|errno| OpenError::disk(data, errno))?;
     let noted = write_damages(lane, data, notices, config.broken).await;
     noted.map_err(|errno| OpenError::disk(&damage_path(data), errno))?;
     put_manifest(lane, data, manifest, config.broken).await?;
@@ -318,7 +320,8 @@ pub async fn adopt(
     clear.await.map_err(|errno| OpenError::disk(data, errno))
 }
 
-/// Notes that the run ended in order: all lanes have closed.
+/// Notes that the run ended in order: all lanes have closed, and `left` is what they said. Says
+/// whether the directory is as Kafka's tools expect it, too.
 ///
 /// # Errors
 /// When the disk fails; the next start then finds a run that did not end in order.
@@ -327,9 +330,24 @@ pub async fn mark_clean(
     config: &LogConfig,
     generation: u64,
     lanes: u16,
-) -> Result<(), OpenError> {
+    mut left: Vec<Left>,
+) -> Result<bool, OpenError> {
+    let data = &config.data;
+    let whole = match leave::leave_lists(lane, data, &mut left).await {
+        // They can wait, the run's end cannot.
+        Err(Errno::NOSPC) => false,
+        listed => listed.map_err(|errno| OpenError::disk(data, errno))?,
+    };
     let manifest = Manifest { generation, lanes, clean: true };
-    put_manifest(lane, &config.data, manifest, config.broken).await
+    put_manifest(lane, data, manifest, config.broken).await?;
+    if !whole {
+        return Ok(false);
+    }
+    match leave::mark(lane, data, generation, config.broken).await {
+        Ok(()) => Ok(true),
+        Err(Errno::NOSPC) => Ok(false),
+        Err(errno) => Err(OpenError::disk(data, errno)),
+    }
 }
 
 async fn put_manifest(

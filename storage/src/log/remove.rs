@@ -106,7 +106,7 @@ impl Store {
                             // After a truncation the name is used again.
                             continue;
                         }
-                        for file in [SegmentFile::Log(base), SegmentFile::Index(base)] {
+                        for file in SegmentFile::all(base) {
                             self.remove_file(&folder.join(file.name()), &readers).await?;
                         }
                     }

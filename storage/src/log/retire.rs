@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// So many files can be made and then written to before the first of them is closed again.
-    fn files_at_once(&self) -> usize {
+    pub(super) fn files_at_once(&self) -> usize {
         (self.0.upkeep_rules.open_files_max / 2).clamp(1, FILES_AT_ONCE)
     }
 

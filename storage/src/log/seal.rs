@@ -48,6 +48,39 @@ impl Store {
         if damaged {
             return Ok(());
         }
+        self.write_end(shared, base, len).await?;
+        {
+            let mut partition = shared.borrow_mut();
+            let of = partition.of;
+            let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
+            if segment.flushed < len {
+                segment.wrote(of, len);
+            }
+        }
+        let Some(bytes) = self.index_bytes(shared, base).await? else { return Ok(()) };
+        let path = self.partition_dir(shared).join(SegmentFile::Index(base).name());
+        small::replace(&self.0.lane, &path, &bytes, self.0.journal.config().broken).await?;
+        let mut partition = shared.borrow_mut();
+        if let Some(segment) = partition.segment_mut(base) {
+            segment.finish();
+            // Its memory stays for readers at the tail until it is needed elsewhere.
+            segment.extents = Vec::new();
+            segment.index = None;
+            partition.version += 1;
+            self.0.keep.counts.sealed.add(1);
+        }
+        Ok(())
+    }
+
+    /// Writes the block that a segment ends in, behind those that are in its file, and makes the file
+    /// as long as the segment. Nothing may be appended meanwhile.
+    pub(super) async fn write_end(
+        &self,
+        shared: &Shared,
+        base: Offset,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let whole = len - len % BLOCK_BYTES as u64;
         let lane = &self.0.lane;
         let file = self.file_to_write(shared, base).await?;
         let mut last = Vec::new();
@@ -65,31 +98,18 @@ impl Store {
         lane.truncate(&file, len).await?;
         lane.flush(&file).await?;
         self.0.keep.counts.flushes.add(1);
-        {
-            let mut partition = shared.borrow_mut();
-            let of = partition.of;
-            let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
-            if segment.flushed < len {
-                segment.wrote(of, len);
-            }
-        }
-        if !self.write_index(shared, base).await? {
-            return Ok(());
-        }
-        let mut partition = shared.borrow_mut();
-        if let Some(segment) = partition.segment_mut(base) {
-            segment.finish();
-            // Its memory stays for readers at the tail until it is needed elsewhere.
-            segment.extents = Vec::new();
-            segment.index = None;
-            partition.version += 1;
-            self.0.keep.counts.sealed.add(1);
+        if let Some(segment) = shared.borrow_mut().segment_mut(base) {
+            segment.allocated = whole;
         }
         Ok(())
     }
 
-    /// Says whether the segment can be finished.
-    async fn write_index(&self, shared: &Shared, base: Offset) -> Result<bool, Errno> {
+    /// The index of a segment that takes no more, or nothing for now; `None` when it is damaged.
+    pub(super) async fn index_bytes(
+        &self,
+        shared: &Shared,
+        base: Offset,
+    ) -> Result<Option<Vec<u8>>, Errno> {
         let known = shared.borrow().segment(base).is_some_and(|it| it.index.is_some());
         if !known {
             let mut walked = self.walk_segment(shared, base).await;
@@ -106,7 +126,7 @@ impl Store {
                 Err(ScanError::Disk(errno)) => return Err(errno),
                 Err(ScanError::Corrupt { position }) => {
                     self.take_offline(shared, self.segment_path(shared, base), position);
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
         }
@@ -114,7 +134,7 @@ impl Store {
         {
             let mut partition = shared.borrow_mut();
             let aborted = aborted_in(&partition, base);
-            let Some(segment) = partition.segment_mut(base) else { return Ok(false) };
+            let Some(segment) = partition.segment_mut(base) else { return Ok(None) };
             let extents = std::mem::take(&mut segment.extents);
             if let Some(index) = &mut segment.index {
                 // A gap at the front would make the list unreadable: ranges of an earlier run may
@@ -124,9 +144,7 @@ impl Store {
             }
             segment.extents = extents;
         }
-        let path = self.partition_dir(shared).join(SegmentFile::Index(base).name());
-        small::replace(&self.0.lane, &path, &bytes, self.0.journal.config().broken).await?;
-        Ok(true)
+        Ok(Some(bytes))
     }
 
     /// Makes sure that a segment found on disk knows where its batches are: from its index, or by
@@ -170,15 +188,36 @@ impl Store {
             found.teach(segment, !finished);
         }
         if let Some(why) = rebuilt {
-            let mut bytes = Vec::new();
-            let aborted = aborted_in(&shared.borrow(), base);
-            found.index.clone().encode(&aborted, &[], &mut bytes);
-            let broken = self.0.journal.config().broken;
-            let replaced = small::replace(&self.0.lane, &path, &bytes, broken).await;
-            replaced.map_err(ScanError::Disk)?;
+            self.replace_index(shared, base, &found).await?;
             self.0.keep.tell(Notice::IndexRebuilt { file: path, why });
         }
         Ok(())
+    }
+
+    /// Makes the index of a finished segment again, from its batches.
+    pub(super) async fn rebuild_index(
+        &self,
+        shared: &Shared,
+        base: Offset,
+    ) -> Result<Vec<u8>, ScanError> {
+        let found = self.walk_segment(shared, base).await?;
+        self.replace_index(shared, base, &found).await
+    }
+
+    async fn replace_index(
+        &self,
+        shared: &Shared,
+        base: Offset,
+        found: &Walked,
+    ) -> Result<Vec<u8>, ScanError> {
+        let mut bytes = Vec::new();
+        let aborted = aborted_in(&shared.borrow(), base);
+        found.index.clone().encode(&aborted, &[], &mut bytes);
+        let path = self.partition_dir(shared).join(SegmentFile::Index(base).name());
+        let broken = self.0.journal.config().broken;
+        let replaced = small::replace(&self.0.lane, &path, &bytes, broken).await;
+        replaced.map_err(ScanError::Disk)?;
+        Ok(bytes)
     }
 
     fn end_of(&self, shared: &Shared, base: Offset) -> Offset {
@@ -233,9 +272,13 @@ impl Store {
             let partition = shared.borrow();
             (partition.of, partition.epochs.clone())
         };
-        let mut walked = Walked::new(of, base);
+        let mut walked = match self.left_index(shared, base).await? {
+            Some(it) => it,
+            None => Walked::new(of, base),
+        };
         let mut wrong = None;
-        self.scan_segment(shared, base, 0, |batch, position| {
+        let from = u64::from(walked.index.length());
+        self.scan_segment(shared, base, from, |batch, position| {
             // Epochs below the log's start may be forgotten.
             let epoch = epochs.epoch_at(batch.base_offset());
             let of_its_epoch = epoch.is_none_or(|it| it == batch.leader_epoch());
@@ -251,6 +294,37 @@ impl Store {
             Some(position) => Err(ScanError::Corrupt { position }),
             None => Ok(walked),
         }
+    }
+}
+
+impl Store {
+    /// What the index says that a clean stop left of an open segment: only what came later has to be
+    /// read (LEAVE-2).
+    async fn left_index(&self, shared: &Shared, base: Offset) -> Result<Option<Walked>, ScanError> {
+        let (of, len) = {
+            let partition = shared.borrow();
+            match partition.segment(base) {
+                Some(it) if !it.finished && it.named => (partition.of, it.len()),
+                _ => return Ok(None),
+            }
+        };
+        let path = self.partition_dir(shared).join(SegmentFile::Index(base).name());
+        let bytes = small::read_whole(&self.0.lane, &path).await.map_err(ScanError::Disk)?;
+        let Some(Ok(index)) = bytes.as_deref().map(|it| Index::decode(it, of, base)) else {
+            return Ok(None);
+        };
+        if len < u64::from(index.length()) || index.length() == 0 {
+            return Ok(None);
+        }
+        let first = self.first_timestamp(shared, base).await?;
+        let (signposts, latest) = read_signposts(&index, base);
+        Ok(Some(Walked {
+            end: index.last_known().map_or(base, |it| it.advance(1)),
+            index: IndexBuilder::resumed(of, &index, INTERVAL_BYTES),
+            signposts,
+            first,
+            max_timestamp: latest.map_or(-1, |it| it.timestamp),
+        }))
     }
 }
 
@@ -290,6 +364,7 @@ impl Walked {
         };
         self.index.add(&IndexedBatch {
             base: facts.base,
+            last: batch.last_offset(),
             position: u32::try_from(position).expect("segments stay below 4 GiB"),
             bytes: batch.bytes().len() as u32,
             max_timestamp: facts.max_timestamp,

@@ -201,6 +201,7 @@ impl Segment {
         if let Some(index) = &mut self.index {
             index.add(&IndexedBatch {
                 base: facts.base,
+                last: Offset(facts.end.0 - 1),
                 position: u32::try_from(position).expect("segments stay below 4 GiB"),
                 bytes: u32::try_from(bytes).expect("batches stay below 4 GiB"),
                 max_timestamp: facts.max_timestamp,

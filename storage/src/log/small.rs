@@ -141,6 +141,12 @@ pub async fn replace(
     bytes: &[u8],
     broken: Mutation,
 ) -> Result<(), Errno> {
+    put(lane, path, bytes).await?;
+    flush_dir(lane, path.parent().expect("a file is in a folder"), broken).await
+}
+
+/// Replaces a file; which of both is there after a crash is open until its folder is flushed.
+pub(super) async fn put(lane: &Lane, path: &Path, bytes: &[u8]) -> Result<(), Errno> {
     let temporary = path.with_added_extension(TEMPORARY);
     let access = Access { write: true, create: true, ..Access::default() };
     let (file, _) = lane.open(&temporary, access).await?;
@@ -152,8 +158,7 @@ pub async fn replace(
         at += piece.len() as u64;
     }
     lane.flush(&file).await?;
-    lane.rename(&temporary, path).await?;
-    flush_dir(lane, path.parent().expect("a file is in a folder"), broken).await
+    lane.rename(&temporary, path).await
 }
 
 /// Makes the names in a folder durable.

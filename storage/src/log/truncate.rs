@@ -7,20 +7,23 @@
 //! carried in the frame of the cut: they do not depend on that block any more.
 //! CUT-2: blocks beyond the cut will hold other bytes, so no extent that reaches there may still be
 //! needed: a checkpoint that knows the file comes first.
-//! CUT-3: producers are what a replay of the log that is left tells.
+//! CUT-3: an index that a clean stop left of an open segment tells of what is cut, so it goes first.
+//! CUT-4: producers are what a replay of the log that is left tells.
 
 use std::collections::VecDeque;
 
 use corelane_core::buf::Buf;
 use corelane_core::ids::{Offset, TopicPartition};
-use corelane_core::ring::Errno;
+use corelane_core::ring::{Errno, FileKind};
 
 use super::journal::Commit;
 use super::partition::{OutOfRange, indexed_segment};
 use super::scan::{Next, ScanError};
 use super::seal::Walked;
 use super::segment::{Mark, Segment};
+use super::small;
 use super::store::{Shared, Store, head_of};
+use crate::dirs::SegmentFile;
 use crate::frame::{BLOCK_BYTES, Body, ENTRY_HEADER_BYTES, Entry};
 use crate::producers::Producers;
 
@@ -110,6 +113,7 @@ impl Store {
         }
         let left = self.look_back(shared, to).await?;
         let (from, bytes) = self.ragged_bytes(shared, &left).await?;
+        self.forget_indexes(shared, left.base).await?;
         self.admit_patiently(CUT_BYTES_MAX).await?;
         let mut partition = shared.borrow_mut();
         if partition.deleted {
@@ -152,8 +156,30 @@ impl Store {
         Ok((end, commit))
     }
 
+    /// CUT-3: from the segment that the log will end in.
+    async fn forget_indexes(&self, shared: &Shared, from: Offset) -> Result<(), Errno> {
+        let bases: Vec<Offset> = {
+            let partition = shared.borrow();
+            if !partition.has_dir {
+                return Ok(());
+            }
+            let cut = partition.segments.iter().filter(|it| from <= it.base);
+            cut.map(|it| it.base).collect()
+        };
+        let folder = self.partition_dir(shared);
+        for base in bases {
+            for file in [SegmentFile::Index(base), SegmentFile::KafkaIndex(base)] {
+                match self.0.lane.remove(folder.join(file.name()), FileKind::File).await {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        small::flush_dir(&self.0.lane, &folder, self.0.journal.config().broken).await
+    }
+
     /// Waits until no append is on its way to a file any more.
-    async fn written_through(&self, shared: &Shared) -> Result<(), TruncateError> {
+    pub(super) async fn written_through(&self, shared: &Shared) -> Result<(), TruncateError> {
         loop {
             let seen = self.0.keep.wrote.seen();
             if let Some(errno) = self.0.journal.failed() {
@@ -167,7 +193,7 @@ impl Store {
         }
     }
 
-    /// Reads what stays: where it ends, and what its producers did (CUT-3).
+    /// Reads what stays: where it ends, and what its producers did (CUT-4).
     async fn look_back(&self, shared: &Shared, to: Offset) -> Result<Left, TruncateError> {
         let (of, bases, log_start) = {
             let partition = shared.borrow();

@@ -21,6 +21,7 @@ use corelane_core::time::Nanos;
 use super::boot::Notice;
 use super::crowd;
 use super::journal::Commit;
+use super::leave::{Left, may_stay};
 use super::remove::Removal;
 use super::segment::Segment;
 use super::store::{Shared, Store};
@@ -62,6 +63,8 @@ pub struct UpkeepRules {
     /// lane's memory.
     pub memory_bytes_max: usize,
     pub extents: ExtentRules,
+    /// A clean stop takes so long, at most, for what Kafka's tools want.
+    pub leave_within: Nanos,
 }
 
 impl Default for UpkeepRules {
@@ -73,6 +76,7 @@ impl Default for UpkeepRules {
             lanes: 1,
             memory_bytes_max: usize::MAX,
             extents: ExtentRules::default(),
+            leave_within: Nanos::secs(5),
         }
     }
 }
@@ -126,6 +130,8 @@ pub(super) struct KeepCounts {
     pub(super) sealed: Counter,
     pub(super) extents: Counter,
     pub(super) extent_bytes: Counter,
+    /// Partitions that a clean stop wrote out.
+    pub(super) left: Counter,
     no_space: Gauge,
 }
 
@@ -163,6 +169,7 @@ impl Keep {
                 sealed: metrics.counter("log.segments_sealed"),
                 extents: metrics.counter("log.extents"),
                 extent_bytes: metrics.counter("log.extent_bytes"),
+                left: metrics.counter("log.left"),
                 no_space: metrics.gauge("log.no_space"),
             },
         }
@@ -219,18 +226,28 @@ impl Store {
         self.0.keep.refused.get()
     }
 
-    /// Ends in order: what was appended is durable, and the checkpoint says everything.
+    /// Ends in order: what was appended is durable, the segments have it for whoever reads them, and
+    /// the checkpoint says everything. Nothing is taken any more.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn close(&self) -> Result<(), Errno> {
+    pub async fn close(&self) -> Result<Vec<Left>, Errno> {
         self.0.keep.stopped.set(true);
         self.0.upkeep.notify();
         self.0.keep.room.notify();
+        let all = self.partitions();
+        all.iter().for_each(|it| it.borrow_mut().cutting = true);
         self.0.journal.durable(self.0.journal.latest()).await?;
         let _alone = self.0.keep.work.take(1).await;
         self.list_damages().await?;
-        self.checkpoint(0).await
+        match self.remove_some().await {
+            // What is on its way out of the directory may stay until the next start.
+            Err(errno) if !may_stay(errno) => return Err(errno),
+            Ok(()) | Err(_) => {}
+        }
+        let left = self.leave(&all).await?;
+        self.checkpoint(0).await?;
+        Ok(left)
     }
 
     pub(super) fn start_upkeep(&self) {

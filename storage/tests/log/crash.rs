@@ -14,11 +14,12 @@ use corelane_storage::build::BatchBuilder;
 use corelane_storage::extent::ExtentRules;
 use corelane_storage::log::boot::{OpenError, RecoveredPartition, recover};
 use corelane_storage::log::mutant::{Mutant, Mutation};
-use corelane_storage::log::open::LogConfig;
+use corelane_storage::log::open::{LogConfig, mark_clean};
 use corelane_storage::log::store::{AppendError, Store};
 use corelane_storage::log::truncate::TruncateError;
 
 use crate::harness::{append, batch, partition, read_all, rules, run, start, start_counting};
+use crate::leave::{CLEAN, kafka_reads};
 use crate::model::{Deed, Promise, Shared, attempt, compare, promise};
 
 pub(crate) struct Recorded {
@@ -301,11 +302,12 @@ pub(crate) struct Seen {
     cuts: u64,
     deletions: u64,
     recreations: u64,
+    left: u64,
 }
 
 /// Everything a power cut is to meet.
 type Kind = (&'static str, fn(&Seen) -> u64);
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     ("a large extent", |it| it.extents),
     ("a sealed segment", |it| it.segments_sealed),
     ("a carried tail", |it| it.carried_bytes),
@@ -315,6 +317,7 @@ const KINDS: [Kind; 9] = [
     ("a truncation", |it| it.cuts),
     ("a deletion", |it| it.deletions),
     ("a topic made again", |it| it.recreations),
+    ("a clean stop", |it| it.left),
 ];
 
 /// What happened so far: what writers saw, and what the logs of all runs counted.
@@ -333,6 +336,7 @@ impl Happened {
             segments_sealed: count("log.segments_sealed"),
             carried_bytes: count("log.carried_bytes"),
             files_retired: count("journal.files_retired"),
+            left: count("log.left"),
             ..self.writers.get()
         }
     }
@@ -356,7 +360,9 @@ async fn workload(lane: &Lane, model: &Shared, scenario: Scenario, happened: &Ha
         if failed {
             return;
         }
-        store.close().await.ok();
+        if let Ok(left) = store.close().await {
+            mark_clean(lane, &config, found.generation, 1, left).await.ok();
+        }
         drop((store, found));
         lane.sleep(Nanos::secs(2)).await;
     }
@@ -398,6 +404,9 @@ fn cut_at(
                 Ok(found) => compare(&model, point.promised, &disk, &found).err(),
                 Err(error) => Some(error.to_string()),
             };
+            // What says that Kafka's tools may believe everything must be true.
+            let marked = disk.content(CLEAN).is_some();
+            let wrong = wrong.or_else(|| kafka_reads(&disk).err().filter(|_| marked));
             if let Some(wrong) = wrong {
                 return (recoveries, Some(format!("boundary {number}, {cut:?}: {wrong}")));
             }

@@ -7,6 +7,7 @@ mod damage;
 mod harness;
 mod indexes;
 mod lanes;
+mod leave;
 mod line;
 mod many;
 mod model;

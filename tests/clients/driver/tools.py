@@ -36,8 +36,9 @@ def step(run):
 class Bench:
     """What the steps work with: the JVM, the topic, the group, a folder for the files tools read."""
 
-    def __init__(self, address, mark, folder):
-        self.address, self.folder = address, folder
+    def __init__(self, broker, mark, folder):
+        address = broker.address
+        self.address, self.folder, self.broker = address, folder, broker
         self.topic, self.group, self.doomed = f"tools-{mark}", f"tools-group-{mark}", f"tools-doomed-{mark}"
         self.agent, self.wire = Agent(CLIENTS["java"].command(), address, install.LOGS / "tools.log"), Wire(address)
 
@@ -476,9 +477,55 @@ def groups_delete(b):
     says(b.groups("--delete", "--group", b.group), "could not be deleted.*GroupIdNotFound|GroupIdNotFound")
 
 
-def run(address, mark, tally):
+@step
+def dump_log_after_a_clean_stop(b):
+    """The last one: the broker has ended. What lies in its directory must need no explanation."""
+    if not hasattr(b.broker, "directory"):
+        return
+    topic, records = f"{b.topic}-kept", 30_000
+    says(b.topics("--create", "--topic", topic, "--partitions", "2", "--config", "segment.bytes=1048576"), "Created topic")
+    load = ("--topic", topic, "--num-records", str(records), "--record-size", "100", "--throughput", "-1")
+    b.run("ProducerPerformance", *load, "--command-property", f"bootstrap.servers={b.address}", "acks=all", server=None)
+    ends = [b.wire.end(topic, it) for it in range(2)]
+    assert sum(ends) == records, f"{ends} are stored"
+    b.broker.stop()
+    data = b.broker.directory / "data"
+    assert (data / ".kafka_cleanshutdown").exists(), sorted(it.name for it in data.iterdir())
+    points = (data / "recovery-point-offset-checkpoint").read_text().splitlines()
+    for partition, end in enumerate(ends):
+        folder = data / f"{topic}-{partition}"
+        assert f"{topic} {partition} {end}" in points, points[:20]
+        logs, found = sorted(folder.glob("*.log")), 0
+        assert 1 < len(logs), logs
+        for log in logs:
+            found += dumped(b, log, "--deep-iteration").count("| offset: ")
+            for ending in ("index", "timeindex"):
+                beside = log.with_suffix(f".{ending}")
+                dumped(b, beside, "--index-sanity-check")
+                entries = dumped(b, beside)
+                assert re.search(r"offset: \d+", entries), f"{beside} has no entry: {entries}"
+        assert found == end, f"{found} of {end} records are in the segments"
+        snapshot = folder / f"{end:020}.snapshot"
+        says(dumped(b, snapshot), r"producerId: \d+ producerEpoch: 0 ")
+        epochs = (folder / "leader-epoch-checkpoint").read_text().splitlines()
+        assert epochs == ["0", "1", "0 0"], epochs
+        says((folder / "partition.metadata").read_text(), r"^version: 0$", r"^topic_id: [\w-]{22}$")
+
+
+def dumped(b, path, *options):
+    """What Kafka's dumper prints about a file, if it has no complaint."""
+    printed = b.run("DumpLogSegments", *options, "--files", str(path), server=None)
+    # Of any segment but a log's first, Kafka's own included, it says that nothing comes before it.
+    printed = re.sub(r"Non-consecutive offsets in \S+\s+-1 is followed by \d+\s", "", printed)
+    for it in ("mismatch", "non-consecutive", "out of order", "corrupt", "exception", "invalid", "isvalid: false", "failed"):
+        where = printed.lower().find(it)
+        assert where < 0, f"{path.name}: {printed[max(where - 100, 0):where + 300]}"
+    return printed
+
+
+def run(broker, mark, tally):
     with tempfile.TemporaryDirectory() as folder:
-        b = Bench(address, mark, folder)
+        b = Bench(broker, mark, folder)
         title = f"kafka-tools {b.agent.version}"
         for name, run_step in STEPS.items():
             began = time.monotonic()
