@@ -222,13 +222,11 @@ impl Node {
                 if self.home(of) != here {
                     continue;
                 }
-                let mut rules = rules.clone();
-                rules.segment_ms -= jitter_ms(&settings, of);
                 match self.store().partition(&of) {
                     Some(shared) => {
                         let mut partition = shared.borrow_mut();
                         if partition.rules != rules {
-                            partition.rules = rules;
+                            partition.rules = rules.clone();
                         }
                     }
                     None => self.create_patiently(of, &topic.name, &rules).await,
@@ -287,19 +285,6 @@ pub(crate) struct Pending {
     from_memory: bool,
 }
 
-/// What is taken off the time after which this partition's segments roll, so that partitions that
-/// were written at once do not roll at once: another time for each, the same at every start.
-fn jitter_ms(settings: &TopicSettings, of: TopicPartition) -> i64 {
-    let most = settings.segment_jitter_ms_max.min(settings.segment_ms_max);
-    let Ok(most @ 1..) = u64::try_from(most) else { return 0 };
-    let (id, index) = (u128::from_be_bytes(of.topic.0), of.partition.0);
-    let mixed = (id as u64 ^ (id >> 64) as u64)
-        .wrapping_add(u64::from(index.unsigned_abs()))
-        .wrapping_add(1)
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    i64::try_from((mixed ^ mixed >> 32) % most).expect("less than it came from")
-}
-
 /// The level of gzip that leaves it to the codec.
 const CODECS_OWN: i32 = -1;
 
@@ -333,6 +318,7 @@ fn rules_of(settings: &TopicSettings) -> LogRules {
         },
         segment_bytes: u64::try_from(settings.segment_bytes_max).unwrap_or(0),
         segment_ms: settings.segment_ms_max,
+        segment_jitter_ms_max: settings.segment_jitter_ms_max,
         index_interval_bytes: u64::try_from(settings.index_interval_bytes).unwrap_or(0),
         from_memory: settings.durability == Durability::Memory,
     }
@@ -343,7 +329,6 @@ mod tests {
     use super::*;
     use crate::config::layers::{Configs, Layers};
     use crate::config::settings::Settings;
-    use corelane_core::ids::TopicId;
 
     fn settings(own: &[(&str, &str)]) -> TopicSettings {
         let own: Configs =
@@ -379,19 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_partitions_written_at_once_do_not_roll_at_once() {
-        let of = |partition| TopicPartition {
-            topic: TopicId([7; 16]),
-            partition: PartitionIndex(partition),
-        };
-        let none = settings(&[("segment.ms", "1000")]);
-        assert!((0..9).all(|it| jitter_ms(&none, of(it)) == 0));
-        let some = settings(&[("segment.ms", "1000"), ("segment.jitter.ms", "300")]);
-        let taken: std::collections::BTreeSet<_> =
-            (0..100).map(|it| jitter_ms(&some, of(it))).collect();
-        assert!(taken.iter().all(|it| (0..300).contains(it)), "{taken:?}");
-        assert!(50 < taken.len(), "spread over the time there is: {taken:?}");
-        let all = settings(&[("segment.ms", "1000"), ("segment.jitter.ms", "90000")]);
-        assert!((0..100).all(|it| jitter_ms(&all, of(it)) < 1000), "something is left of the time");
+    fn the_time_of_a_segment_and_what_may_be_taken_off_it_are_the_topics() {
+        let rules = rules_of(&settings(&[("segment.ms", "1000"), ("segment.jitter.ms", "300")]));
+        assert_eq!((rules.segment_ms, rules.segment_jitter_ms_max), (1000, 300));
     }
 }

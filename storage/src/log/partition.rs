@@ -25,6 +25,8 @@ pub struct LogRules {
     pub append: AppendRules,
     pub segment_bytes: u64,
     pub segment_ms: i64,
+    /// Up to so much less, another time for each segment.
+    pub segment_jitter_ms_max: i64,
     pub index_interval_bytes: u64,
     /// Answered and shown once accepted, not once durable.
     pub from_memory: bool,
@@ -36,6 +38,7 @@ impl Default for LogRules {
             append: AppendRules::default(),
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
+            segment_jitter_ms_max: 0,
             index_interval_bytes: 4096,
             from_memory: false,
         }
@@ -227,8 +230,25 @@ impl Partition {
         let last = self.end.advance(accepted.records).distance_from(open.base);
         let timestamp = if accepted.max_timestamp < 0 { now_ms } else { accepted.max_timestamp };
         let age = open.first_timestamp.map_or(0, |first| timestamp.saturating_sub(first));
-        let too_old = self.rules.segment_ms < age;
+        let too_old = 0 < age && self.time_of(open.base) < age;
         self.rules.segment_bytes < bytes || i64::from(i32::MAX) < last || too_old
+    }
+
+    /// The age at which a segment is closed. What was written at once is not closed at once: each
+    /// segment has a time of its own, the same after a restart.
+    fn time_of(&self, segment: Offset) -> i64 {
+        let most = self.rules.segment_jitter_ms_max.min(self.rules.segment_ms);
+        let Ok(most @ 1..) = u64::try_from(most) else { return self.rules.segment_ms };
+        let id = u128::from_be_bytes(self.of.topic.0);
+        let place = [(id >> 64) as u64, self.of.partition.0 as u64, segment.0 as u64];
+        let drawn = place.iter().fold(id as u64, |drawn, it| {
+            // The last steps of splitmix64: whatever differs a little comes out far apart.
+            let mixed = (drawn ^ it).wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            mixed ^ mixed >> 31
+        });
+        self.rules.segment_ms - i64::try_from(drawn % most).expect("less than it came from")
     }
 
     /// Closes the open segment and begins one at the end of the log.

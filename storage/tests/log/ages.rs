@@ -78,3 +78,41 @@ fn a_batch_without_a_time_does_not_close_the_segment_it_began() {
     check(&[&[None, None, None]], 100, false, "0");
     check(&[&[None, None], &[None, None]], 100, true, "0");
 }
+
+/// The minutes each closed segment of a log lasted that gets a batch each minute, for ten hours.
+fn lasted(of: TopicPartition, jitter_ms: i64) -> Vec<i64> {
+    let mut world = World::new(1, Faults::none());
+    let node = world.node(1);
+    let told = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    // Over a restart, too: what was drawn for a segment stays.
+    for hours in [0..300, 300..600] {
+        let heard = std::rc::Rc::clone(&told);
+        run(&mut world, node, move |lane| async move {
+            let rules = LogRules { segment_jitter_ms_max: jitter_ms, ..hourly() };
+            let (store, _) = start(&lane, &config()).await.expect("starts");
+            store.create(of, "orders", rules.clone()).expect("created");
+            let shared = store.partition(&of).expect("here");
+            shared.borrow_mut().rules = rules;
+            lane.sleep(Nanos::secs(1)).await;
+            for minute in hours {
+                append(&store, &of, batch_at(Some(minute), 10)).await;
+            }
+            let partition = shared.borrow();
+            let bases = partition.segments.windows(2).map(|it| it[1].base.0 - it[0].base.0);
+            heard.replace(bases.collect());
+        });
+    }
+    told.take()
+}
+
+#[test]
+fn each_segment_has_a_time_of_its_own() {
+    assert!(lasted(partition(1, 0), 0).iter().all(|it| *it == 61));
+    let one = lasted(partition(1, 0), HOUR_MS / 2);
+    let other = lasted(partition(1, 1), HOUR_MS / 2);
+    assert!(one.iter().chain(&other).all(|it| (31..=61).contains(it)), "{one:?} {other:?}");
+    let distinct = |all: &[i64]| all.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert!(5 < distinct(&one) && one != other, "{one:?} {other:?}");
+    // Nothing is left of the time where all of it may be taken.
+    assert!(lasted(partition(1, 0), 10 * HOUR_MS).iter().all(|it| *it <= 61));
+}
