@@ -75,6 +75,8 @@ pub(super) struct Counts {
     pub(super) warm_reads: Counter,
     pub(super) warm_verified: Counter,
     pub(super) warm_lost: Counter,
+    /// Bytes read for their checksum there.
+    pub(super) warm_summed: Counter,
 }
 
 /// Why an append is refused. Nothing was changed.
@@ -204,6 +206,7 @@ impl Store {
                 warm_reads: metrics.counter("log.warm_reads"),
                 warm_verified: metrics.counter("log.warm_verified"),
                 warm_lost: metrics.counter("log.warm_lost"),
+                warm_summed: metrics.counter("log.warm_summed_bytes"),
             },
         }));
         let weak = Rc::downgrade(&store.0);

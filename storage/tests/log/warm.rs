@@ -94,6 +94,14 @@ fn the_third_reader_is_given_parts_of_files_and_all_read_the_same() {
         assert_eq!(count("log.warm_verified"), 0, "one reader leaves no trace");
         let (second, _) = read_finished(&store, &of).await;
         assert!(0 < count("log.warm_verified"));
+        // Each byte once, but for what the page cache gave up meanwhile.
+        let bytes: u64 = {
+            let shared = store.partition(&of).expect("here");
+            let partition = shared.borrow();
+            partition.segments.iter().filter(|it| it.finished).map(|it| it.len()).sum()
+        };
+        let summed = count("log.warm_summed_bytes");
+        assert!(bytes / 2 < summed && summed < bytes * 2, "{summed} of {bytes}");
         let before = (count("log.warm_verified"), count("log.warm_lost"));
         let (third, how) = read_finished(&store, &of).await;
         // Only what the page cache gave up was looked at again.
