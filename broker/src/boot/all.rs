@@ -91,6 +91,7 @@ impl All {
             config: (**config).clone(),
             cluster_id: identity.cluster_id,
             directory: identity.directory,
+            data: from_root(&config.data).to_string_lossy().into_owned(),
             endpoints: endpoints.collect(),
             lanes: self.lanes,
             incarnation: found.generation,
@@ -154,9 +155,14 @@ fn done(tell: Option<BootTell>) -> Result<Vec<Left>, Trouble> {
     }
 }
 
+/// A directory as those see it who were not started where we were.
+fn from_root(data: &str) -> PathBuf {
+    std::path::absolute(data).unwrap_or_else(|_| PathBuf::from(data))
+}
+
 /// The line that says where the data is.
 fn placed(config: &Config, space: &Result<Space, Errno>) -> String {
-    let data = std::path::absolute(&config.data).unwrap_or_else(|_| PathBuf::from(&config.data));
+    let data = from_root(&config.data);
     match space {
         Ok(Space { total_bytes, free_bytes, file_system }) => format!(
             "data in {} on {file_system}, {} of {} MiB free",

@@ -339,6 +339,7 @@ async fn node_on(lane: &Lane, port: Port<Ask, Tell>) -> Node {
         config: load(&inputs).expect("a good configuration"),
         cluster_id: "cluster".to_owned(),
         directory: Uuid::default(),
+        data: "/data".to_owned(),
         endpoints: vec![Endpoint {
             listener: "PLAINTEXT".to_owned(),
             host: "here".to_owned(),

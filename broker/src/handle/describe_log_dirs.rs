@@ -29,8 +29,8 @@ pub(super) async fn handle(call: Call) -> Reply {
         partitions.iter().map(size).collect::<Vec<(TopicPartition, u64)>>()
     };
     let sizes = call.node.on_every_lane(look).await;
-    let data = call.node.facts().config.data.clone();
-    let space = call.node.lane().space(&data).await;
+    let facts = call.node.facts();
+    let space = call.node.lane().space(&facts.config.data).await;
     let image = call.node.image();
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for (of, bytes) in sizes.into_iter().flatten() {
@@ -54,8 +54,11 @@ pub(super) async fn handle(call: Call) -> Reply {
     let topics = topics
         .into_iter()
         .map(|(name, partitions)| DescribeLogDirsTopic { name, partitions: partitions.into() });
-    let mut dir =
-        DescribeLogDirsResult { log_dir: &data, topics: topics.collect(), ..Default::default() };
+    let mut dir = DescribeLogDirsResult {
+        log_dir: &facts.data,
+        topics: topics.collect(),
+        ..Default::default()
+    };
     match space {
         Ok(space) => {
             dir.total_bytes = clamped(space.total_bytes);

@@ -60,6 +60,8 @@ pub struct Facts {
     pub cluster_id: String,
     /// The name of this node's data directory.
     pub directory: Uuid,
+    /// Where it is, from the root.
+    pub data: String,
     pub endpoints: Vec<Endpoint>,
     pub lanes: NonZeroU16,
     /// Which start of this data directory this is.

@@ -295,6 +295,7 @@ def delete_records(b):
 def log_dirs(b):
     found = b.run("LogDirsCommand", "--describe", "--topic-list", b.topic)
     [node] = json.loads(found.strip().splitlines()[-1])["brokers"]
+    assert all(place["logDir"].startswith("/") for place in node["logDirs"]), node
     parts = {it["partition"]: it["size"] for place in node["logDirs"] for it in place["partitions"]}
     assert set(parts) == {f"{b.topic}-0", f"{b.topic}-1"}, parts
     assert all(100_000 < it for it in parts.values()), f"20000 records of 100 bytes take {parts}"
