@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
-use corelane_core::lane::join_all;
+use corelane_core::lane::{Race, join_all, race};
 use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 use corelane_net::conn::{Piece, Reply};
@@ -78,11 +78,16 @@ pub(super) async fn handle(call: Call) -> Reply {
             return answer(&call, &wanted, reads).await;
         }
         let parked = &call.node.0.parked;
-        let Some(place) = parked.place(wanted.parts.len(), call.frame().len()) else {
+        let from = call.peer.addr;
+        let Some(place) = parked.place(from, wanted.parts.len(), call.frame().len()) else {
             return answer(&call, &wanted, reads).await;
         };
-        wait(&call, &wanted, reads).await;
-        drop(place);
+        if let Race::Second(()) = race(wait(&call, &wanted, reads), place.wanted()).await {
+            // Another is to have its place: its time is over.
+            drop(place);
+            let reads = read_all(&call, &wanted).await;
+            return answer(&call, &wanted, reads).await;
+        }
     }
 }
 

@@ -147,7 +147,7 @@ impl Node {
             metrics,
             image: RefCell::default(),
             watches: watch::Watches::default(),
-            parked: parked::Parked::new(receive_bytes / PARKED_SHARE),
+            parked: parked::Parked::new(lane, receive_bytes / PARKED_SHARE),
             groups: Groups::default(),
             fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),
