@@ -67,6 +67,13 @@ impl LogConfig {
             broken: None,
         }
     }
+
+    /// Files that the journal of one lane may have on a disk of this size.
+    fn slots_on(&self, disk_bytes: u64) -> usize {
+        let share = disk_bytes / JOURNALS_SHARE / u64::from(self.upkeep.lanes.max(1));
+        let slots_max = usize::try_from(share / self.slot_bytes).unwrap_or(usize::MAX);
+        self.slots_max.min(slots_max.max(SLOTS_MIN))
+    }
 }
 
 /// A lane's log that holds its partitions but does not count yet.
@@ -111,9 +118,7 @@ impl Store {
         };
         dirs.await.map_err(|errno| OpenError::disk(data, errno))?;
         let space = lane.space(data).await.map_err(|errno| OpenError::disk(data, errno))?;
-        let share = space.total_bytes / JOURNALS_SHARE / u64::from(config.upkeep.lanes.max(1));
-        let slots_max = usize::try_from(share / config.slot_bytes).unwrap_or(usize::MAX);
-        let slots_max = config.slots_max.min(slots_max.max(SLOTS_MIN));
+        let slots_max = config.slots_on(space.total_bytes);
         let tails = mine.iter().flat_map(|it| &it.segments).map(|it| it.tail.len() as u64);
         let carried: u64 = tails.sum();
         let random = (u128::from(lane.random()) << 64) | u128::from(lane.random());
@@ -430,4 +435,28 @@ pub fn share_out(
         shares[usize::from(home(&it.of) % lanes)].push(it);
     }
     shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../../docs/tuning.md");
+
+    /// What the document says of small disks is what the rules say, in MiB.
+    #[test]
+    fn small_disks_keep_free_what_the_document_says() {
+        for disk in [256_u64, 1024, 4096, 16_384, 65_536] {
+            let mut row = format!("| {disk} |");
+            for lanes in [1, 4] {
+                let mut config = LogConfig::new("/data");
+                config.upkeep.lanes = lanes;
+                let free = config.upkeep.reserve_bytes(disk << 20, config.slot_bytes) >> 20;
+                let slots = config.slots_on(disk << 20) as u64 * u64::from(lanes);
+                let journals = (slots * config.slot_bytes) >> 20;
+                row.push_str(&format!(" {free} | {journals} |"));
+            }
+            assert!(DOCUMENT.contains(&row), "docs/tuning.md lacks: {row}");
+        }
+    }
 }

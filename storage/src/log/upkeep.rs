@@ -46,6 +46,9 @@ const EXPIRY_ROUNDS: u64 = 120;
 /// A producer's silence, until somebody says otherwise.
 const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 
+/// The share of a disk, as a divisor, that appends leave free where that is less than they should.
+const RESERVE_SHARE: u64 = 20;
+
 /// When the upkeep does what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpkeepRules {
@@ -78,6 +81,14 @@ impl Default for UpkeepRules {
             extents: ExtentRules::default(),
             leave_within: Nanos::secs(5),
         }
+    }
+}
+
+impl UpkeepRules {
+    /// What appends leave free on a disk of this size.
+    pub(super) fn reserve_bytes(&self, disk_bytes: u64, slot_bytes: u64) -> u64 {
+        let start = 2 * slot_bytes * u64::from(self.lanes.max(1));
+        self.space_reserve_bytes.min(disk_bytes / RESERVE_SHARE).max(start)
     }
 }
 
@@ -415,9 +426,8 @@ impl Store {
     }
 
     pub(super) fn space_reserve(&self, space: &Space) -> u64 {
-        let rules = &self.0.upkeep_rules;
-        let start = 2 * self.0.journal.config().slot_bytes * u64::from(rules.lanes.max(1));
-        rules.space_reserve_bytes.min(space.total_bytes / 20).max(start)
+        let slot_bytes = self.0.journal.config().slot_bytes;
+        self.0.upkeep_rules.reserve_bytes(space.total_bytes, slot_bytes)
     }
 
     /// What the disk must still take: of what is in memory, and of the journal as it grows.
