@@ -110,7 +110,7 @@ async fn read(call: &Call) -> Result<Wanted, Reply> {
     let file_bytes_min = usize::try_from(file_bytes_min).unwrap_or(ReadWant::NO_FILES);
     let by_id = 13 <= call.version;
     let (topics, wishes, kept) = wishes(call, &request, by_id).await?;
-    let known = topics.iter().map(|it| call.node.topic(&it.name, it.id));
+    let known = topics.iter().map(|it| call.node.topic(it.name(), it.id));
     let known = call.node.gather(known).await;
     let part = |(topic, index, wish): (usize, i32, Wish)| {
         let known = known[topic].as_ref();
@@ -154,7 +154,7 @@ async fn read(call: &Call) -> Result<Wanted, Reply> {
 }
 
 fn named(name: &str, id: Uuid) -> Named {
-    Named { name: name.to_owned(), id: TopicId(id.0) }
+    Named::new(name, TopicId(id.0))
 }
 
 fn wish(it: &FetchPartition) -> Wish {
@@ -207,10 +207,9 @@ async fn resume(
 ) -> Result<Wishes, SessionError> {
     let node = &call.node;
     let id = request.session_id;
-    let more = request.topics.iter().map(|it| it.partitions.len()).sum();
     let now = node.lane().now();
     let epoch = request.session_epoch;
-    node.0.fetch_sessions.borrow_mut().resume(now, id, epoch, by_id, more)?;
+    node.0.fetch_sessions.borrow_mut().resume(now, id, epoch, by_id)?;
     for topic in &request.topics {
         let topic_named = named(topic.topic, topic.topic_id);
         for it in &topic.partitions {
@@ -228,14 +227,23 @@ async fn resume(
         }
         node.one_more().await;
     }
-    let topics = with(node, id, |session| session.topics().to_vec())?;
-    let (mut places, mut wishes) = (Vec::new(), Vec::new());
+    let (mut topics, mut places, mut wishes) = (Vec::<Named>::new(), Vec::new(), Vec::new());
+    // By a topic's number in the session: where it is among those of this request.
+    let mut found: Vec<usize> = Vec::new();
     loop {
         let before = places.len();
         let is_empty = with(node, id, |session| {
-            for (place, topic, index, wish) in session.wishes(before).take(PIECE) {
+            for (place, topic, number, index, wish) in session.wishes(before).take(PIECE) {
+                if found.len() <= number {
+                    found.resize(number + 1, usize::MAX);
+                }
+                // The number may belong to another topic since the lane was given way to.
+                if topics.get(found[number]) != Some(topic) {
+                    found[number] = topics.len();
+                    topics.push(topic.clone());
+                }
                 places.push(place);
-                wishes.push((topic, index, wish));
+                wishes.push((found[number], index, wish));
             }
             session.is_empty()
         })?;
@@ -252,8 +260,7 @@ async fn resume(
 
 /// Looks at a session, which may be gone since the lane was given way to.
 fn with<T>(node: &Node, id: i32, look: impl FnOnce(&mut Session) -> T) -> Result<T, SessionError> {
-    let mut sessions = node.0.fetch_sessions.borrow_mut();
-    sessions.get_mut(id).map(look).ok_or(SessionError::Unknown)
+    node.0.fetch_sessions.borrow_mut().with(id, look)
 }
 
 /// Reads of all lanes, in the order of the request's partitions that are not refused already.
@@ -392,7 +399,7 @@ async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
         let (topic, run) = &runs[at];
         let topic = &wanted.topics[*topic];
         FetchableTopicResponse {
-            topic: &topic.name,
+            topic: topic.name(),
             topic_id: Uuid(topic.id.0),
             partitions: partitions[run.clone()].into(),
         }

@@ -2,8 +2,8 @@
 //! and is told only of partitions that have something new. Pure: time and chance come as arguments.
 //!
 //! - SESS-1: a session's epoch grows by one with every request that is taken; any other is refused;
-//! - SESS-2: sessions and their partitions are bounded. Who finds no place repeats its requests in
-//!   full, which is always right;
+//! - SESS-2: sessions, their partitions and the names of their topics are bounded. Who finds no place
+//!   repeats its requests in full, which is always right; a topic is known while a partition of it is;
 //! - SESS-3: a partition is told when it has records, an error, or another watermark or start than was
 //!   told last; after an error always.
 //!
@@ -12,6 +12,7 @@
 //! when their place is wanted.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use corelane_core::ids::{Offset, TopicId};
 use corelane_core::time::Nanos;
@@ -22,11 +23,28 @@ const EVICTABLE_AFTER: Nanos = Nanos::secs(120);
 /// Partitions of all sessions of a lane, in all.
 const PARTITIONS_MAX: usize = 1 << 18;
 
-/// A topic, as a client names it: by one of the two.
+/// What is counted for a topic of a session beside the bytes of its name.
+const TOPIC_BYTES: usize = 128;
+
+/// A topic, as a client names it: by one of the two. Who asks again shares the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Named {
-    pub(crate) name: String,
+    name: Option<Rc<str>>,
     pub(crate) id: TopicId,
+}
+
+impl Named {
+    pub(crate) fn new(name: &str, id: TopicId) -> Self {
+        Self { name: (!name.is_empty()).then(|| name.into()), id }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn bytes(&self) -> usize {
+        TOPIC_BYTES + self.name().len()
+    }
 }
 
 /// What a client wants of a partition.
@@ -66,11 +84,20 @@ struct Cached {
     told: Option<Told>,
 }
 
+/// A topic of a session, and how many of its partitions are wanted.
+struct Topic {
+    named: Named,
+    partitions: u32,
+}
+
 pub(crate) struct Session {
     by_id: bool,
     epoch: i32,
-    topics: Vec<Named>,
+    topics: Vec<Option<Topic>>,
+    topics_free: Vec<u32>,
     topic_of: BTreeMap<Named, u32>,
+    /// What its topics count for.
+    topic_bytes: usize,
     slots: Vec<Option<Cached>>,
     free: Vec<u32>,
     places: BTreeMap<(u32, i32), u32>,
@@ -86,7 +113,9 @@ impl Session {
             by_id,
             epoch: 1,
             topics: Vec::new(),
+            topics_free: Vec::new(),
             topic_of: BTreeMap::new(),
+            topic_bytes: 0,
             slots: Vec::new(),
             free: Vec::new(),
             places: BTreeMap::new(),
@@ -104,29 +133,22 @@ impl Session {
         self.order.is_empty()
     }
 
-    /// The topics of [`Self::wishes`], by number. Some may have no partition any more.
-    pub(crate) fn topics(&self) -> &[Named] {
-        &self.topics
-    }
-
-    /// What is wanted, in order, behind the first `passed`: topic, partition, wish.
-    pub(crate) fn wishes(&self, passed: usize) -> impl Iterator<Item = (Place, usize, i32, Wish)> {
+    /// What is wanted, in order, behind the first `passed`: topic, its number, partition, wish. A number
+    /// means the same topic while a partition of it is wanted.
+    pub(crate) fn wishes(
+        &self,
+        passed: usize,
+    ) -> impl Iterator<Item = (Place, &Named, usize, i32, Wish)> {
         self.order.iter().skip(passed).map(|slot| {
             let it = self.slots[*slot as usize].as_ref().expect("places in the order are taken");
-            (Place(*slot), it.topic as usize, it.index, it.wish)
+            let topic = self.topics[it.topic as usize].as_ref().expect("it has this partition");
+            (Place(*slot), &topic.named, it.topic as usize, it.index, it.wish)
         })
     }
 
     /// Wants this of a partition from now on.
     pub(crate) fn want(&mut self, topic: &Named, index: i32, wish: Wish) {
-        let number = if let Some(number) = self.topic_of.get(topic) {
-            *number
-        } else {
-            let number = u32::try_from(self.topics.len()).expect("bounded by the partitions");
-            self.topics.push(topic.clone());
-            self.topic_of.insert(topic.clone(), number);
-            number
-        };
+        let number = self.number_of(topic);
         if let Some(slot) = self.places.get(&(number, index)) {
             let cached = self.slots[*slot as usize].as_mut().expect("a place is taken");
             cached.wish = wish;
@@ -140,17 +162,42 @@ impl Session {
         self.slots[slot as usize] = Some(cached);
         self.places.insert((number, index), slot);
         self.order.push(slot);
+        let topic = self.topics[number as usize].as_mut().expect("it was looked up");
+        topic.partitions += 1;
+    }
+
+    /// The number of a topic that is about to have a partition.
+    fn number_of(&mut self, topic: &Named) -> u32 {
+        if let Some(number) = self.topic_of.get(topic) {
+            return *number;
+        }
+        let number = self.topics_free.pop().unwrap_or_else(|| {
+            self.topics.push(None);
+            u32::try_from(self.topics.len() - 1).expect("bounded by the partitions")
+        });
+        self.topics[number as usize] = Some(Topic { named: topic.clone(), partitions: 0 });
+        self.topic_of.insert(topic.clone(), number);
+        self.topic_bytes += topic.bytes();
+        number
     }
 
     /// Wants nothing of these partitions any more.
     pub(crate) fn forget(&mut self, gone: impl IntoIterator<Item = (Named, i32)>) {
         let mut any = false;
         for (topic, index) in gone {
-            let Some(number) = self.topic_of.get(&topic) else { continue };
-            let Some(slot) = self.places.remove(&(*number, index)) else { continue };
+            let Some(&number) = self.topic_of.get(&topic) else { continue };
+            let Some(slot) = self.places.remove(&(number, index)) else { continue };
             self.slots[slot as usize] = None;
             self.free.push(slot);
             any = true;
+            let kept = self.topics[number as usize].as_mut().expect("it had this partition");
+            kept.partitions -= 1;
+            if kept.partitions == 0 {
+                self.topics[number as usize] = None;
+                self.topics_free.push(number);
+                self.topic_of.remove(&topic);
+                self.topic_bytes -= topic.bytes();
+            }
         }
         if any {
             let slots = &self.slots;
@@ -191,19 +238,48 @@ impl Session {
     }
 }
 
+/// What sessions hold together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    partitions: usize,
+    topic_bytes: usize,
+}
+
+impl Held {
+    fn of(session: &Session) -> Self {
+        Self { partitions: session.len(), topic_bytes: session.topic_bytes }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            partitions: self.partitions + other.partitions,
+            topic_bytes: self.topic_bytes + other.topic_bytes,
+        }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            partitions: self.partitions - other.partitions,
+            topic_bytes: self.topic_bytes - other.topic_bytes,
+        }
+    }
+}
+
 /// The sessions of a lane.
 pub(crate) struct Sessions {
     sessions_max: usize,
+    topic_bytes_max: usize,
     by_id: BTreeMap<i32, Session>,
+    held: Held,
 }
 
 impl Sessions {
-    pub(crate) fn new(sessions_max: usize) -> Self {
-        Self { sessions_max, by_id: BTreeMap::new() }
+    pub(crate) fn new(sessions_max: usize, topic_bytes_max: usize) -> Self {
+        Self { sessions_max, topic_bytes_max, by_id: BTreeMap::new(), held: Held::default() }
     }
 
-    fn partitions(&self) -> usize {
-        self.by_id.values().map(Session::len).sum()
+    fn is_too_much(&self, held: Held) -> bool {
+        PARTITIONS_MAX < held.partitions || self.topic_bytes_max < held.topic_bytes
     }
 
     /// Keeps the session of a client. `None` when there is no place for it.
@@ -213,7 +289,7 @@ impl Sessions {
         mut draw: impl FnMut() -> u64,
         session: Session,
     ) -> Option<i32> {
-        if session.is_empty() || !self.make_room(now, session.len()) {
+        if session.is_empty() || !self.make_room(now, Held::of(&session)) {
             return None;
         }
         let id = loop {
@@ -222,13 +298,14 @@ impl Sessions {
                 break id;
             }
         };
+        self.held = self.held.and(Held::of(&session));
         self.by_id.insert(id, session);
         Some(id)
     }
 
-    /// Whether there is room for a session of so many partitions, now that one that is old enough went.
-    fn make_room(&mut self, now: Nanos, partitions: usize) -> bool {
-        if PARTITIONS_MAX < self.partitions() + partitions {
+    /// Whether there is room for a session that holds so much, now that one that is old enough went.
+    fn make_room(&mut self, now: Nanos, wanted: Held) -> bool {
+        if self.is_too_much(self.held.and(wanted)) {
             return false;
         }
         if self.by_id.len() < self.sessions_max {
@@ -237,15 +314,18 @@ impl Sessions {
         let silent = self.by_id.iter().min_by_key(|(_, it)| it.used_at);
         let silent = silent.filter(|(_, it)| it.used_at + EVICTABLE_AFTER < now);
         let old = self.by_id.iter().filter(|(_, it)| it.made_at + EVICTABLE_AFTER < now);
-        let smaller = old.min_by_key(|(_, it)| it.len()).filter(|(_, it)| it.len() < partitions);
+        let smaller = old.min_by_key(|(_, it)| it.len());
+        let smaller = smaller.filter(|(_, it)| it.len() < wanted.partitions);
         let Some((&id, _)) = silent.or(smaller) else { return false };
-        self.by_id.remove(&id);
+        self.end(id);
         true
     }
 
     /// Ends a session, if it is here.
     pub(crate) fn end(&mut self, id: i32) {
-        self.by_id.remove(&id);
+        if let Some(gone) = self.by_id.remove(&id) {
+            self.held = self.held.without(Held::of(&gone));
+        }
     }
 
     /// Takes the next request of a session.
@@ -258,11 +338,7 @@ impl Sessions {
         id: i32,
         epoch: i32,
         by_id: bool,
-        more: usize,
-    ) -> Result<&mut Session, SessionError> {
-        if PARTITIONS_MAX < self.partitions() + more {
-            self.by_id.remove(&id);
-        }
+    ) -> Result<(), SessionError> {
         let session = self.by_id.get_mut(&id).ok_or(SessionError::Unknown)?;
         if session.epoch != epoch {
             return Err(SessionError::Epoch);
@@ -272,12 +348,27 @@ impl Sessions {
         }
         session.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
         session.used_at = now;
-        Ok(session)
+        Ok(())
     }
 
-    /// A session, after waiting. `None` when it is gone.
-    pub(crate) fn get_mut(&mut self, id: i32) -> Option<&mut Session> {
-        self.by_id.get_mut(&id)
+    /// Looks at a session, which may be gone, or changes it; one that has grown too large then ends.
+    ///
+    /// # Errors
+    /// When there is no such session, or no more.
+    pub(crate) fn with<T>(
+        &mut self,
+        id: i32,
+        look: impl FnOnce(&mut Session) -> T,
+    ) -> Result<T, SessionError> {
+        let session = self.by_id.get_mut(&id).ok_or(SessionError::Unknown)?;
+        let others = self.held.without(Held::of(session));
+        let seen = look(session);
+        self.held = others.and(Held::of(session));
+        if self.is_too_much(self.held) {
+            self.end(id);
+            return Err(SessionError::Unknown);
+        }
+        Ok(seen)
     }
 }
 
@@ -286,7 +377,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str) -> Named {
-        Named { name: name.to_owned(), id: TopicId([0; 16]) }
+        Named::new(name, TopicId([0; 16]))
     }
 
     fn wish(from: i64) -> Wish {
@@ -305,8 +396,8 @@ mod tests {
     }
 
     fn told(session: &Session) -> String {
-        let all = session.wishes(0).map(|(_, topic, index, wish)| {
-            format!("{}-{index}@{}", session.topics()[topic].name, wish.from.0)
+        let all = session.wishes(0).map(|(_, topic, _, index, wish)| {
+            format!("{}-{index}@{}", topic.name(), wish.from.0)
         });
         all.collect::<Vec<_>>().join(" ")
     }
@@ -353,52 +444,93 @@ mod tests {
 
     #[test]
     fn requests_of_a_session_come_in_order() {
-        let mut sessions = Sessions::new(2);
+        let mut sessions = Sessions::new(2, 1 << 20);
         let id = make(&mut sessions, 0, 3).expect("a place");
-        let mut resume =
-            |id, epoch, by_id| sessions.resume(Nanos::ZERO, id, epoch, by_id, 0).map(|it| it.len());
+        let mut resume = |id, epoch, by_id| sessions.resume(Nanos::ZERO, id, epoch, by_id);
         assert_eq!(resume(id + 1, 1, false), Err(SessionError::Unknown));
         assert_eq!(resume(id, 2, false), Err(SessionError::Epoch));
         assert_eq!(resume(id, 1, true), Err(SessionError::Naming));
-        assert_eq!(resume(id, 1, false), Ok(3));
+        assert_eq!(resume(id, 1, false), Ok(()));
         assert_eq!(resume(id, 1, false), Err(SessionError::Epoch));
-        assert_eq!(resume(id, 2, false), Ok(3));
-        sessions.get_mut(id).expect("here").epoch = i32::MAX;
-        let mut resume =
-            |epoch| sessions.resume(Nanos::ZERO, id, epoch, false, 0).map(|it| it.len());
-        assert_eq!((resume(i32::MAX), resume(1)), (Ok(3), Ok(3)));
+        assert_eq!(resume(id, 2, false), Ok(()));
+        sessions.with(id, |it| it.epoch = i32::MAX).expect("here");
+        let mut resume = |epoch| sessions.resume(Nanos::ZERO, id, epoch, false);
+        assert_eq!((resume(i32::MAX), resume(1)), (Ok(()), Ok(())));
         sessions.end(id);
         assert!(sessions.by_id.is_empty());
     }
 
     #[test]
     fn a_place_is_kept_until_it_is_old() {
-        let mut sessions = Sessions::new(2);
+        let mut sessions = Sessions::new(2, 1 << 20);
         let first = make(&mut sessions, 0, 3).expect("a place");
         let second = make(&mut sessions, 10, 5).expect("a place");
         assert_eq!(make(&mut sessions, 100, 9), None);
         // Both are used, but the smaller one has been here for long.
         for id in [first, second] {
-            assert!(sessions.resume(Nanos::secs(119), id, 1, false, 0).is_ok());
+            assert!(sessions.resume(Nanos::secs(119), id, 1, false).is_ok());
         }
         assert_eq!(make(&mut sessions, 125, 3), None);
         assert!(make(&mut sessions, 125, 4).is_some());
-        assert!(sessions.get_mut(first).is_none() && sessions.get_mut(second).is_some());
+        let is_here = |sessions: &Sessions, id| sessions.by_id.contains_key(&id);
+        assert!(!is_here(&sessions, first) && is_here(&sessions, second));
         // A silent one goes, whatever its size.
         assert!(make(&mut sessions, 240, 1).is_some());
-        assert!(sessions.get_mut(second).is_none());
+        assert!(!is_here(&sessions, second));
         assert_eq!(sessions.by_id.len(), 2);
     }
 
     #[test]
     fn partitions_are_bounded_whoever_adds_them() {
-        let mut sessions = Sessions::new(10);
+        let mut sessions = Sessions::new(10, 1 << 20);
         let most = i32::try_from(PARTITIONS_MAX).expect("few");
         let id = make(&mut sessions, 0, most - 1).expect("a place");
         assert_eq!(make(&mut sessions, 0, 2), None);
         assert!(make(&mut sessions, 0, 1).is_some());
-        let more = sessions.resume(Nanos::ZERO, id, 1, false, 1).map(|it| it.len());
+        let more = sessions.with(id, |it| it.want(&named("t"), most, wish(0)));
         assert_eq!(more, Err(SessionError::Unknown));
-        assert_eq!(sessions.by_id.len(), 1);
+        assert_eq!((sessions.by_id.len(), sessions.held.partitions), (1, 1));
+    }
+
+    #[test]
+    fn a_topic_is_known_while_a_partition_of_it_is() {
+        let mut sessions = Sessions::new(2, 1 << 20);
+        let id = make(&mut sessions, 0, 1).expect("a place");
+        let before = sessions.held;
+        // All of them together would be a hundred times what there may be.
+        for round in 0..1_000 {
+            let topic = |number: usize| named(&format!("{number}-{round}-{}", "x".repeat(1_000)));
+            for number in 0..100 {
+                let wanted = sessions.with(id, |it| {
+                    it.want(&topic(number), 1, wish(0));
+                    it.want(&topic(number), 2, wish(0));
+                });
+                assert_eq!(wanted, Ok(()));
+            }
+            sessions.with(id, |it| it.forget((0..100).map(|it| (topic(it), 1)))).expect("here");
+            assert_eq!(sessions.held.partitions, before.partitions + 100);
+            sessions.with(id, |it| it.forget((0..100).map(|it| (topic(it), 2)))).expect("here");
+            assert_eq!(sessions.held, before);
+        }
+        let session = &sessions.by_id[&id];
+        assert_eq!((session.topics.len(), session.topic_of.len()), (101, 1));
+        assert_eq!(told(session), "t-0@0");
+    }
+
+    #[test]
+    fn names_are_bounded_whoever_adds_them() {
+        let mut sessions = Sessions::new(10, 10_000);
+        let id = make(&mut sessions, 0, 1).expect("a place");
+        let grow = |session: &mut Session| {
+            session.want(&named(&"x".repeat(6_000)), 0, wish(0));
+        };
+        assert_eq!(sessions.with(id, grow), Ok(()));
+        let mut large = Session::new(false, Nanos::ZERO);
+        grow(&mut large);
+        assert_eq!(sessions.keep(Nanos::ZERO, || 77, large), None);
+        let other = make(&mut sessions, 5, 1).expect("a place");
+        assert_eq!(sessions.with(other, grow), Err(SessionError::Unknown));
+        sessions.end(id);
+        assert_eq!(sessions.held, Held::default());
     }
 }

@@ -102,6 +102,9 @@ const PARKED_SHARE: usize = 4;
 /// Lines that wait to be told; what happens again and again does so in the same words.
 const LINES_MAX: usize = 64;
 
+/// The share of it, as a divisor, that the names of topics in fetch sessions may take.
+const SESSIONS_SHARE: usize = 8;
+
 /// Producer ids that one lane can give between two starts, as a number of bits.
 const PRODUCER_BITS: u32 = 30;
 
@@ -134,8 +137,9 @@ impl Node {
         // Shared out evenly: a client's sessions are on the lane its connection came in on.
         let sessions = facts.config.settings.number(&keys::FETCH_SESSIONS_MAX);
         let sessions = usize::try_from(sessions).unwrap_or(0);
-        let sessions = Sessions::new(sessions.div_ceil(usize::from(facts.lanes.get())));
         let receive_bytes = receive_bytes_of(&facts.config, lane);
+        let sessions = sessions.div_ceil(usize::from(facts.lanes.get()));
+        let sessions = Sessions::new(sessions, receive_bytes / SESSIONS_SHARE);
         let held = (0..facts.lanes.get()).map(|_| Cell::default()).collect();
         let offline = facts.offline.iter().copied().collect();
         Self(Rc::new(Inner {
