@@ -289,20 +289,19 @@ async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
             node.one_more().await;
         }
     }
-    let mut left = wanted.bytes_max;
+    let mut given = 0_usize;
     let mut reads = Vec::with_capacity(done.len());
     for read in done {
         let mut read = read.expect("every part was asked for");
         if let Ok(it) = &mut read {
             // Several lanes each had the whole budget: what is too much is left for the next fetch.
-            let first = left == wanted.bytes_max;
-            if left < it.bytes && !first {
+            if 0 < given && wanted.bytes_max < given.saturating_add(it.bytes) {
                 it.slices.clear();
                 it.file = None;
                 it.bytes = 0;
                 it.aborted.clear();
             }
-            left = left.saturating_sub(it.bytes);
+            given = given.saturating_add(it.bytes);
         }
         reads.push(read);
         node.one_more().await;

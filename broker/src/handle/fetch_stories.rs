@@ -237,6 +237,42 @@ async fn wait_for(
 const FOR_EVER_MS: i32 = i32::MAX;
 
 #[test]
+fn a_fetch_without_room_gives_the_first_that_has_anything() {
+    for lanes in [1, 2] {
+        story(lanes, |mut client| async move {
+            prepare(&mut client).await;
+            produce(&mut client, &[1, 2, 3]).await;
+            for max_bytes in [0, 1] {
+                let part = |partition| FetchPartition {
+                    partition,
+                    partition_max_bytes: 1 << 20,
+                    ..Default::default()
+                };
+                let partitions = [0, 1, 2, 3].map(part);
+                let topic =
+                    FetchTopic { topic: "t", partitions: partitions.into(), ..Default::default() };
+                let request = FetchRequest {
+                    max_wait_ms: 10,
+                    min_bytes: 1,
+                    max_bytes,
+                    session_epoch: -1,
+                    topics: [topic].into(),
+                    ..Default::default()
+                };
+                let frame = client.ask(12, &request).await;
+                let topic = answer(12, &frame, &request).responses.first().expect("one topic");
+                let with_records = topic
+                    .partitions
+                    .iter()
+                    .filter(|it| it.records.is_some_and(|it| !it.is_empty()));
+                let with_records: Vec<_> = with_records.map(|it| it.partition_index).collect();
+                assert_eq!(with_records, [1]);
+            }
+        });
+    }
+}
+
+#[test]
 fn a_fetch_of_nothing_is_answered_at_once() {
     story(1, |mut client| async move {
         prepare(&mut client).await;

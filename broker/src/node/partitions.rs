@@ -179,22 +179,22 @@ impl Node {
         self.gather(pending.into_iter().map(settle)).await
     }
 
-    /// Reads partitions of this lane in order, until `bytes_max` are used up.
+    /// Reads partitions of this lane in order, until `bytes_max` are used up. Only the first that has
+    /// anything may give more.
     pub(crate) async fn read_all(
         &self,
         parts: &[ReadPart],
         bytes_max: usize,
     ) -> Vec<Result<ReadDone, ReadError>> {
-        let mut left = bytes_max;
+        let mut given = 0_usize;
         let mut done = Vec::with_capacity(parts.len());
         for part in parts {
             let mut want = part.want;
-            want.bytes_max = want.bytes_max.min(left);
-            let first = left == bytes_max;
-            want.at_least_one &= first;
+            want.bytes_max = want.bytes_max.min(bytes_max.saturating_sub(given));
+            want.at_least_one &= given == 0;
             let read = self.store().read(&part.of, &want).await;
             if let Ok(read) = &read {
-                left = left.saturating_sub(read.bytes);
+                given = given.saturating_add(read.bytes);
             }
             done.push(read);
             self.one_more().await;
