@@ -33,6 +33,7 @@ const BROKER: &str = "10.0.0.1:9092";
 struct Process {
     reports: Receiver<Report>,
     asked: Arc<AtomicU64>,
+    stopping: Arc<AtomicBool>,
     lines: RefCell<Vec<String>>,
 }
 
@@ -82,6 +83,11 @@ impl Client {
         self.process.asked.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Tells the broker to end in good order, when it is woken next.
+    pub(crate) fn end_broker(&self) {
+        self.process.stopping.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn now(&self) -> Nanos {
         self.lane.now()
     }
@@ -97,17 +103,26 @@ impl Client {
 
     /// Sends a request; gives the frame of its answer, for [`answer`].
     pub(crate) async fn ask<'a, R: Request<'a>>(&mut self, version: i16, request: &R) -> Vec<u8> {
+        let answer = self.try_ask(version, request).await;
+        answer.unwrap_or_else(|| panic!("no answer to {:?} version {version}", R::KEY))
+    }
+
+    /// The same, or nothing when the broker closes.
+    pub(crate) async fn try_ask<'a, R: Request<'a>>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let writer = &mut Writer::copying(&mut out);
         frame::encode_request(version, 7, Some("story"), request, writer).expect("it can be said");
-        let answer = self.ask_raw(&out).await;
-        answer.unwrap_or_else(|| panic!("no answer to {:?} version {version}", R::KEY))
+        self.ask_raw(&out).await
     }
 
     /// Sends these bytes; gives the next frame that comes, or nothing when the broker closes.
     pub(crate) async fn ask_raw(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let parts = vec![Buf::copy_of(bytes).freeze()];
-        self.lane.send_all(&self.socket, parts).await.expect("the broker is there");
+        self.lane.send_all(&self.socket, parts).await.ok()?;
         self.next().await
     }
 
@@ -170,9 +185,13 @@ pub(crate) fn story_over<F: Future<Output = ()> + 'static>(
     let config = Arc::new(load(&inputs).expect("a configuration"));
     let (sender, reports) = std::sync::mpsc::channel();
     let asked = Arc::new(AtomicU64::new(0));
-    let process = Process { reports, asked: Arc::clone(&asked), lines: RefCell::default() };
-    let process = Rc::new(process);
     let stopping = Arc::new(AtomicBool::new(false));
+    let process = Rc::new(Process {
+        reports,
+        asked: Arc::clone(&asked),
+        stopping: Arc::clone(&stopping),
+        lines: RefCell::default(),
+    });
     let boots = mesh(lanes, CALLS_PER_LINK_MAX).into_iter().zip(mesh(lanes, calls));
     let gate = Gate::new(DESCRIPTORS_MAX);
     let boots = boots.map(|(boot, mail)| Boot {

@@ -239,10 +239,13 @@ impl Share {
         Ok(())
     }
 
-    /// Lets open requests be answered. No lane goes while another may still ask it something, and
+    /// Lets open requests be answered, at once where they only wait. No lane goes while another may still ask it something, and
     /// what others do cannot be waited for by name this late: so it is looked at.
     async fn drain(&self) {
         self.crowd.stop();
+        if let Some(node) = &self.node {
+            node.stop_waiting();
+        }
         let deadline = self.lane.now() + DRAIN;
         while 0 < self.gate.open() && self.lane.now() < deadline {
             self.lane.sleep(DRAIN_LOOK).await;
@@ -255,6 +258,7 @@ impl Share {
         }
         self.drain().await;
         let Some(node) = self.node.take() else { return Ok(Vec::new()) };
+        // Those of a topic that was made meanwhile.
         node.stop_groups();
         let closed = node.store().close().await;
         tell(&self.lane, node.metrics(), &self.reporter);

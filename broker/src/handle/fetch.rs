@@ -73,7 +73,8 @@ pub(super) async fn handle(call: Call) -> Reply {
             || wanted.parts.is_empty()
             || refused
             || reads.iter().any(Result::is_err)
-            || wanted.until <= call.node.lane().now();
+            || wanted.until <= call.node.lane().now()
+            || call.node.is_stopping();
         if enough {
             return answer(&call, &wanted, reads).await;
         }

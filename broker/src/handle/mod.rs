@@ -49,6 +49,8 @@ mod places;
 mod produce;
 mod resources;
 mod stages;
+#[cfg(test)]
+mod stop_stories;
 mod sync_group;
 #[cfg(test)]
 mod topic_stories;

@@ -10,6 +10,7 @@ mod mail;
 pub(crate) mod pace;
 mod parked;
 mod partitions;
+mod stop;
 #[cfg(test)]
 mod waits;
 mod watch;
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub image: RefCell<Arc<Image>>,
     pub watches: watch::Watches,
     pub parked: parked::Parked,
+    stop: stop::Stop,
     pub groups: Groups,
     pub fetch_sessions: RefCell<Sessions>,
     pub controller: RefCell<Option<Rc<Controller>>>,
@@ -152,6 +154,7 @@ impl Node {
             image: RefCell::default(),
             watches: watch::Watches::default(),
             parked: parked::Parked::new(lane, receive_bytes / PARKED_SHARE),
+            stop: stop::Stop::new(lane),
             groups: Groups::default(),
             fetch_sessions: RefCell::new(sessions),
             controller: RefCell::default(),

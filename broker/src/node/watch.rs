@@ -43,12 +43,12 @@ struct Away {
 
 impl Node {
     /// Waits until one of the logs has something for its reader, changes its start, or is gone; at
-    /// most until `until`.
+    /// most until `until`, or until this lane stops.
     pub(crate) async fn watch(&self, mut parts: BTreeMap<LaneId, Vec<WatchPart>>, until: Nanos) {
         let few = parts.get(&self.lane().id()).is_some_and(|it| it.len() <= FEW);
         let here = if few { parts.remove(&self.lane().id()) } else { None };
         let here = here.unwrap_or_default();
-        let over = self.lane().sleep_until(until);
+        let over = race(self.lane().sleep_until(until), self.stopping());
         if parts.is_empty() {
             race(self.any_grown(&here), over).await;
             return;
@@ -74,6 +74,7 @@ impl Node {
         let node = self.clone();
         self.lane().spawn("watch for a lane", Importance::Serving, async move {
             let over = race(off.past(seen), node.lane().sleep_until(until));
+            let over = race(over, node.stopping());
             let first = race(node.any_grown(&parts), over).await;
             node.0.watches.for_others.borrow_mut().remove(&(from, number));
             if let Race::First(()) = first {
@@ -148,8 +149,8 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.node.0.watches.by_others.borrow_mut().remove(&self.number);
-        // A lane stops by itself when it has told, and at the end of the time.
-        if self.until <= self.node.lane().now() {
+        // A lane stops by itself when it has told, at the end of the time, and with this lane.
+        if self.until <= self.node.lane().now() || self.node.is_stopping() {
             return;
         }
         for home in self.away.silent.take() {
