@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use corelane_coordinator::GroupError;
 use corelane_net::ErrorCode;
+use corelane_storage::batch::BatchError;
 use corelane_storage::log::store::{AppendError, DeleteRecordsError, ReadError};
 use corelane_storage::producers::ProducerRefusal;
 use corelane_storage::validate::{AppendRefusal, Fault};
@@ -62,6 +63,10 @@ impl Code for AppendError {
 impl Code for AppendRefusal {
     fn code(&self) -> ErrorCode {
         match self {
+            // Batches of the older versions are refused as what they are; what is no batch is damaged.
+            Self::Malformed(BatchError::Magic { found: 0 | 1 } | BatchError::Incomplete { .. }) => {
+                ErrorCode::InvalidRecord
+            }
             Self::Checksum { .. } | Self::Unfold(_) | Self::Malformed(_) => {
                 ErrorCode::CorruptMessage
             }
@@ -335,8 +340,8 @@ pub fn group_code(error: Option<GroupError>) -> ErrorCode {
 /// What a producer is told about single records, and about the batch.
 #[must_use]
 pub fn record_errors(refusal: &AppendRefusal) -> (Vec<(i32, String)>, Option<String>) {
-    let AppendRefusal::Records { faults, total, .. } = refusal else {
-        return (Vec::new(), Some(format!("{refusal:?}")));
+    let AppendRefusal::Records { faults, .. } = refusal else {
+        return (Vec::new(), Some(sentence(refusal)));
     };
     let tell = |why: &Fault| match why {
         Fault::MissingKey => "Compacted topic cannot accept message without key".to_owned(),
@@ -346,5 +351,12 @@ pub fn record_errors(refusal: &AppendRefusal) -> (Vec<(i32, String)>, Option<Str
         Fault::LogAppendTime => "Only the broker stamps records with its own time".to_owned(),
     };
     let each = faults.iter().map(|it| (it.index as i32, tell(&it.why))).collect();
-    (each, Some(format!("{total} record(s) of this batch are not accepted")))
+    (each, Some(sentence(refusal)))
+}
+
+/// What is told to clients begins with a capital letter, as all that they are told.
+pub(crate) fn sentence(what: &impl Display) -> String {
+    let what = what.to_string();
+    let mut letters = what.chars();
+    letters.next().map_or_else(String::new, |it| it.to_uppercase().chain(letters).collect())
 }

@@ -24,3 +24,4 @@ pub mod record;
 pub mod recover;
 pub mod validate;
 mod varint;
+mod words;

@@ -47,7 +47,7 @@ enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(error) => write!(f, "{error:?}"),
+            Self::Read(error) => error.fmt(f),
             Self::Hole { at, end } => {
                 write!(f, "nothing is at offset {at}, though the log ends at {end}")
             }
@@ -117,7 +117,7 @@ async fn read_back(node: &Node, seat: &Seat) -> Result<Host, LoadError> {
         while !rest.is_empty() {
             let at = next.0;
             let (batch, more) = Batch::split(rest)
-                .map_err(|it| LoadError::Malformed { at, why: format!("{it:?}") })?;
+                .map_err(|it| LoadError::Malformed { at, why: it.to_string() })?;
             replay(node, &mut host, &batch, &mut unfold)?;
             next = batch.next_offset();
             rest = more;
@@ -146,10 +146,10 @@ fn replay(
         .ok_or_else(|| malformed(format!("the codec {number} is unknown")))?;
     let payload = unfold
         .decompress(codec, batch.payload(), UNFOLD_BYTES_MAX)
-        .map_err(|it| malformed(format!("{it:?}")))?;
+        .map_err(|it| malformed(it.to_string()))?;
     let count = u32::try_from(batch.record_count()).unwrap_or(0);
     for record in Records::new(payload, count) {
-        let record = record.map_err(|it| malformed(format!("{it:?}")))?;
+        let record = record.map_err(|it| malformed(it.to_string()))?;
         let replayed = match record.key {
             Some(key) => host.replay(key, record.value).ok(),
             None => None,

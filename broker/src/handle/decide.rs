@@ -20,7 +20,7 @@ impl fmt::Display for Undecided {
         match self {
             Self::Late => f.write_str("The request timed out."),
             Self::Refused(refused) => {
-                write!(f, "The change could not be made durable: {:?}", refused.0)
+                write!(f, "The change could not be made durable: {}", refused.0)
             }
         }
     }

@@ -48,7 +48,7 @@ impl fmt::Display for KeepError {
             Self::Internal => f.write_str("records of an internal topic are not deleted"),
             Self::Compacted => f.write_str("the topic's policy does not delete records"),
             Self::Late => f.write_str("the client's time is over"),
-            Self::Log(error) => write!(f, "{error:?}"),
+            Self::Log(error) => error.fmt(f),
         }
     }
 }

@@ -47,6 +47,8 @@ mod operations;
 mod order_stories;
 mod places;
 mod produce;
+#[cfg(test)]
+mod refusal_stories;
 mod resources;
 mod stages;
 #[cfg(test)]

@@ -15,12 +15,17 @@ use corelane_net::messages::produce::{
     TopicProduceResponse,
 };
 use corelane_net::wire::{Array, Uuid, range_of};
+use corelane_storage::batch::Batch;
+use corelane_storage::compress::Codec;
 use corelane_storage::log::store::AppendError;
 
 use super::Call;
-use crate::edge::{Code, record_errors};
+use crate::edge::{Code, record_errors, sentence};
 use crate::node::{Ask, ProducePart, Produced, Sent, Tell};
 use crate::topics::internal::is_internal;
+
+/// The first version whose clients know zstd. Fetch has no such bound: what is stored is given as it is.
+const ZSTD_FROM: i16 = 7;
 
 /// One batch of the request, and where its answer goes.
 struct Part {
@@ -52,7 +57,9 @@ pub(super) async fn handle(mut call: Call) -> Reply {
         // Nobody is told of an error, so the connection ends: the only sign a client can see.
         return match produced.iter().find_map(|it| it.error) {
             None => Reply::Silent,
-            Some(error) => Reply::Close(format!("records without acknowledgement: {error:?}")),
+            Some(error) => {
+                Reply::Close(format!("records without acknowledgement: {}", error.name()))
+            }
         };
     }
     answer(&call, &topics, &parts, &produced).await
@@ -85,9 +92,14 @@ async fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply>
                         partition: PartitionIndex(partition.index),
                     };
                     if there {
-                        // Nothing is somewhere, too: its append is refused as empty.
-                        let range = partition.records.map(|it| range_of(frame, it.bytes()));
-                        Ok((of, range.unwrap_or_default()))
+                        let bytes = partition.records.map(|it| it.bytes());
+                        if call.version < ZSTD_FROM && bytes.is_some_and(is_zstd) {
+                            Err(ErrorCode::UnsupportedCompressionType)
+                        } else {
+                            // Nothing is somewhere, too: its append is refused as empty.
+                            let range = bytes.map(|it| range_of(frame, it));
+                            Ok((of, range.unwrap_or_default()))
+                        }
                     } else {
                         Err(ErrorCode::UnknownTopicOrPartition)
                     }
@@ -101,6 +113,14 @@ async fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply>
     }
     let timeout = Nanos::millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     Ok((request.acks, timeout, topics, parts))
+}
+
+/// Whether the records of a batch are compressed with zstd. What is no batch is refused later.
+fn is_zstd(bytes: &[u8]) -> bool {
+    let batch = Batch::split(bytes);
+    batch.is_ok_and(|(it, _)| {
+        Codec::from_number(it.attributes().codec_number()) == Some(Codec::Zstd)
+    })
 }
 
 /// What a client is told about one batch.
@@ -124,6 +144,13 @@ fn refused(error: ErrorCode) -> Outcome {
     }
 }
 
+/// What is told of a batch that was not looked at.
+fn turned_away(error: ErrorCode) -> Outcome {
+    let message = (error == ErrorCode::UnsupportedCompressionType)
+        .then(|| format!("Produce requests before version {ZSTD_FROM} cannot have zstd batches"));
+    Outcome { message, ..refused(error) }
+}
+
 fn outcome(produced: Produced) -> Outcome {
     let Offset(log_start) = produced.log_start;
     match produced.result {
@@ -138,7 +165,7 @@ fn outcome(produced: Produced) -> Outcome {
         Err(error) => {
             let (faults, message) = match &error {
                 AppendError::Refused(refusal) => record_errors(refusal),
-                _ => (Vec::new(), None),
+                _ => (Vec::new(), Some(sentence(&error))),
             };
             Outcome { faults, message, log_start, ..refused(error.code()) }
         }
@@ -169,7 +196,7 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
         let of = match &part.batch {
             Ok((of, _)) => *of,
             Err(error) => {
-                told[at] = Some(refused(*error));
+                told[at] = Some(turned_away(*error));
                 continue;
             }
         };

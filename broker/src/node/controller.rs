@@ -65,7 +65,7 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(error) => write!(f, "the metadata cannot be read: {error:?}"),
+            Self::Read(error) => write!(f, "the metadata cannot be read: {error}"),
             Self::Malformed { offset, why } => {
                 write!(f, "the metadata is damaged at offset {}: {why}", offset.0)
             }
@@ -95,7 +95,7 @@ impl Controller {
         let store = node.store();
         store
             .create(METADATA, CLUSTER_METADATA, rules.clone())
-            .map_err(|it| ReplayError::Malformed { offset: Offset(0), why: format!("{it:?}") })?;
+            .map_err(|it| ReplayError::Malformed { offset: Offset(0), why: it.to_string() })?;
         let shared = store.partition(&METADATA).expect("just created");
         shared.borrow_mut().rules = rules;
         let mut image = Image::default();
@@ -113,10 +113,8 @@ impl Controller {
             let before = next;
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                let (batch, more) = Batch::split(rest).map_err(|it| ReplayError::Malformed {
-                    offset: next,
-                    why: format!("{it:?}"),
-                })?;
+                let (batch, more) = Batch::split(rest)
+                    .map_err(|it| ReplayError::Malformed { offset: next, why: it.to_string() })?;
                 replay(&mut image, &batch)?;
                 next = batch.next_offset();
                 rest = more;
@@ -242,9 +240,9 @@ fn replay(image: &mut Image, batch: &Batch<'_>) -> Result<(), ReplayError> {
     let malformed = |why: String| ReplayError::Malformed { offset, why };
     let count = u32::try_from(batch.record_count()).unwrap_or(0);
     for record in Records::new(batch.payload(), count) {
-        let record = record.map_err(|it| malformed(format!("{it:?}")))?;
+        let record = record.map_err(|it| malformed(it.to_string()))?;
         let value = record.value.ok_or_else(|| malformed("an event without a body".to_owned()))?;
-        let (event, _) = Event::decode(value).map_err(|it| malformed(format!("{it:?}")))?;
+        let (event, _) = Event::decode(value).map_err(|it| malformed(it.to_string()))?;
         image.apply(&event).map_err(|it| malformed(it.to_string()))?;
     }
     Ok(())

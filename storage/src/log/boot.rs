@@ -262,7 +262,7 @@ async fn read_manifest(lane: &Lane, data: &Path) -> Result<Option<Manifest>, Ope
     let Some(bytes) = bytes else { return Ok(None) };
     Manifest::decode(&bytes).map(Some).map_err(|error| match error {
         SmallError::Newer { version } => OpenError::Newer { file: path, version },
-        other => OpenError::damaged(&path, 0, format!("{other:?}")),
+        other => OpenError::damaged(&path, 0, other.to_string()),
     })
 }
 
@@ -410,7 +410,7 @@ async fn take(
 ) -> Result<(RecoveredPartition, Vec<Verified>), OpenError> {
     if let (Some(fault), false) = (it.faults.first(), it.deleted) {
         let folder = live_dir(data, it);
-        return Err(OpenError::damaged(&folder, 0, format!("{fault:?}")));
+        return Err(OpenError::damaged(&folder, 0, fault.to_string()));
     }
     let verified = verify_extents(lane, data, it, durable).await?;
     let partition = restore(lane, data, it, at, wanted).await?;
@@ -425,10 +425,10 @@ async fn read_checkpoint(lane: &Lane, path: &Path) -> Result<Checkpoint, OpenErr
         CheckpointError::Format { found } if crate::checkpoint::CHECKPOINT_FORMAT < found => {
             OpenError::Newer { file: path.to_owned(), version: found }
         }
-        other => OpenError::damaged(path, 0, format!("{other:?}")),
+        other => OpenError::damaged(path, 0, other.to_string()),
     })?;
     match checkpoint.stopped {
-        Some(error) => Err(OpenError::damaged(path, checkpoint.bytes as u64, format!("{error:?}"))),
+        Some(error) => Err(OpenError::damaged(path, checkpoint.bytes as u64, error.to_string())),
         None if checkpoint.head.as_of == UNFINISHED => {
             Err(OpenError::damaged(path, checkpoint.bytes as u64, "the last section is missing"))
         }

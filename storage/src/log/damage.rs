@@ -91,7 +91,7 @@ async fn read_list(lane: &Lane, path: PathBuf) -> Result<Vec<Damage>, OpenError>
     let Some(bytes) = bytes else { return Ok(Vec::new()) };
     decode(&bytes).map_err(|error| match error {
         SmallError::Newer { version } => OpenError::Newer { file: path, version },
-        other => OpenError::damaged(&path, 0, format!("{other:?}")),
+        other => OpenError::damaged(&path, 0, other.to_string()),
     })
 }
 
