@@ -249,6 +249,8 @@ pub fn documentation() -> String {
          in the order in which they came, and a later one sees what an earlier one did, and waits for\n\
          it where it has to. Records sent with `acks=0` are the exception. They are appended in their\n\
          order, but nobody waits until they are durable: who asks right behind them may not see them yet.\n\n\
+         There are no transactions yet. A producer with a transactional id is told so when it looks for its\n\
+         coordinator (FindCoordinator: 53 with a message), for at that code every client gives up at once.\n\n\
          Batches of the older versions 0 and 1 are refused (87), and so is zstd in Produce requests before\n\
          version 7 (76). Fetch gives what is stored to readers of every version.\n\n\
          | key | request | versions answered | versions there are | remarks |\n\

@@ -412,8 +412,8 @@ fn the_first_question_makes_the_topic_and_finds_this_node() {
 fn transactions_have_no_coordinator_here_and_nonsense_has_none_anywhere() {
     story(|client| async move {
         for (version, key_type, expected) in [
-            (1, 1, ErrorCode::CoordinatorNotAvailable),
-            (6, 1, ErrorCode::CoordinatorNotAvailable),
+            (1, 1, ErrorCode::TransactionalIdAuthorizationFailed),
+            (6, 1, ErrorCode::TransactionalIdAuthorizationFailed),
             (6, 2, ErrorCode::CoordinatorNotAvailable),
             (5, 2, ErrorCode::InvalidRequest),
             (6, 9, ErrorCode::InvalidRequest),

@@ -1,5 +1,8 @@
 //! Who coordinates a group: this node, always. What clients need is the address, and a
 //! coordinator that is ready when they come.
+//!
+//! Nobody coordinates transactions yet. Who looks for such a coordinator is told so with the one error at
+//! which every client gives up at once; at most others some ask again until their time is over.
 
 use corelane_coordinator::GroupError;
 use corelane_net::ErrorCode;
@@ -21,6 +24,9 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
+/// What is said with the refusal of a transaction.
+const NO_TRANSACTIONS: &str = "There are no transactions yet; set no transactional.id";
+
 pub(super) async fn handle(call: Call) -> Reply {
     let (kind, keys) = match call.decode::<FindCoordinatorRequest<'_>>().await {
         Ok(it) if call.version < BATCHED_FROM => (it.key_type, vec![it.key.to_owned()]),
@@ -31,14 +37,22 @@ pub(super) async fn handle(call: Call) -> Reply {
     for key in keys {
         let error = match kind {
             GROUP => call.node.group_looked_up(&key).await.err().as_ref().map(GroupError::code),
-            // Nobody coordinates transactions or share groups here.
-            TRANSACTION => Some(ErrorCode::CoordinatorNotAvailable),
+            TRANSACTION => Some(ErrorCode::TransactionalIdAuthorizationFailed),
+            // Nobody coordinates share groups here.
             SHARE if SHARE_FROM <= call.version => Some(ErrorCode::CoordinatorNotAvailable),
             _ => Some(ErrorCode::InvalidRequest),
         };
         found.push((key, error));
     }
     answer(&call, &found).await
+}
+
+/// What people are told beside the code.
+fn words(error: ErrorCode) -> Option<&'static str> {
+    match error {
+        ErrorCode::TransactionalIdAuthorizationFailed => Some(NO_TRANSACTIONS),
+        _ => Some(""),
+    }
 }
 
 async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
@@ -55,6 +69,7 @@ async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
         return call
             .answer(&FindCoordinatorResponse {
                 error_code: error.code(),
+                error_message: words(*error),
                 node_id: *node_id,
                 host,
                 port: *port,
@@ -68,7 +83,7 @@ async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
         host,
         port: *port,
         error_code: error.code(),
-        ..Default::default()
+        error_message: words(*error),
     });
     call.answer(&FindCoordinatorResponse {
         coordinators: coordinators.collect(),

@@ -1,4 +1,5 @@
-//! A name for an idempotent producer, never given twice.
+//! A name for an idempotent producer, never given twice. There are no transactions yet: a producer that
+//! asks for one nevertheless is told what its search for a coordinator told it (`find_coordinator.rs`).
 
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;

@@ -1,7 +1,9 @@
-//! Stories of batches that are not taken, over real frames in the simulator.
+//! Stories of batches and producers that are not taken, over real frames in the simulator.
 
 use corelane_net::ErrorCode;
 use corelane_net::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use corelane_net::messages::find_coordinator::FindCoordinatorRequest;
+use corelane_net::messages::init_producer_id::InitProducerIdRequest;
 use corelane_net::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use corelane_net::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use corelane_net::wire::Records;
@@ -113,5 +115,40 @@ fn what_is_wrong_with_a_batch_is_said_in_words() {
         let bytes = whole.len();
         let wanted = format!("The batch needs at least {bytes} bytes, and {} are there", bytes - 1);
         assert_eq!(words, wanted);
+    });
+}
+
+#[test]
+fn a_transactional_producer_learns_at_once_that_there_are_no_transactions() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        // Every client gives up at this one.
+        let refused = ErrorCode::TransactionalIdAuthorizationFailed;
+        for version in 1..7 {
+            let request = FindCoordinatorRequest {
+                key: if version < 4 { "tx" } else { "" },
+                key_type: 1,
+                coordinator_keys: ["tx"].into_iter().filter(|_| 4 <= version).collect(),
+            };
+            let frame = c.ask(version, &request).await;
+            let told = answer(version, &frame, &request);
+            let (code, words) = match told.coordinators.first() {
+                Some(it) => (it.error_code, it.error_message),
+                None => (told.error_code, told.error_message),
+            };
+            assert_eq!(code, refused.code(), "version {version}");
+            assert!(words.is_some_and(|it| it.contains("no transactions")), "{words:?}");
+        }
+        for version in 0..6 {
+            let request = InitProducerIdRequest {
+                transactional_id: Some("tx"),
+                transaction_timeout_ms: 1000,
+                ..Default::default()
+            };
+            let frame = c.ask(version, &request).await;
+            let told = answer(version, &frame, &request);
+            assert_eq!(told.error_code, refused.code());
+            assert_eq!((told.producer_id, told.producer_epoch), (-1, -1));
+        }
     });
 }
