@@ -13,6 +13,7 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 pub(super) const FLUSH_WHY: &str = "every commit is flushed before it is answered";
 pub(super) const INDEX_WHY: &str = "the index beside a segment sizes itself";
 pub(super) const PREALLOCATE_WHY: &str = "segments are preallocated by their rate of growth";
+pub(super) const THROTTLE_WHY: &str = "a single copy replicates nothing";
 pub(super) const ELECTION_WHY: &str = "a single copy has nobody to elect";
 
 pub(super) const CODECS: &[&str] = &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"];
@@ -233,6 +234,19 @@ rows! {
     LOG_PREALLOCATE = Row::new("log.preallocate", Boolean, "false").dynamic()
         .shown(PREALLOCATE_WHY)
         .doc("Whether a segment takes its whole size on disk when it is created.");
+
+    LEADER_THROTTLED_RATE =
+        Row::new("leader.replication.throttled.rate", Long, "9223372036854775807").dynamic()
+        .check(Check::AtLeast(0)).shown(THROTTLE_WHY)
+        .doc("Bytes per second that are sent to copies whose sending is throttled.");
+    FOLLOWER_THROTTLED_RATE =
+        Row::new("follower.replication.throttled.rate", Long, "9223372036854775807").dynamic()
+        .check(Check::AtLeast(0)).shown(THROTTLE_WHY)
+        .doc("Bytes per second that copies take whose catching up is throttled.");
+    ALTER_LOG_DIRS_BYTES =
+        Row::new("replica.alter.log.dirs.io.max.bytes.per.second", Long, "9223372036854775807")
+        .dynamic().check(Check::AtLeast(0)).shown(THROTTLE_WHY)
+        .doc("Bytes per second that are moved from one data directory to another.");
 
     PRODUCER_ID_EXPIRATION_MS = Row::new("producer.id.expiration.ms", Int, "86400000").dynamic()
         .check(Check::AtLeast(1))

@@ -14,7 +14,6 @@ use Kind::{Boolean, Double, Int, List, Long, String as Text};
 const FOREVER_MS: &str = "9223372036854775807";
 const TIERING_WHY: &str = "there is no tiered storage, so only the default is accepted";
 const DLQ_WHY: &str = "there are no share groups, so only the default is accepted";
-const THROTTLE_WHY: &str = "a single copy replicates nothing";
 
 rows! {
     /// Every key of a topic, in the order in which it is printed.
@@ -57,14 +56,14 @@ rows! {
         .shown(keys::FLUSH_WHY)
         .doc("Time between two flushes.");
     FOLLOWER_THROTTLED = Row::new("follower.replication.throttled.replicas", List, "").dynamic()
-        .check(Check::ThrottledReplicas).shown(THROTTLE_WHY)
+        .check(Check::ThrottledReplicas).shown(keys::THROTTLE_WHY)
         .doc("Copies whose catching up is throttled, as partition:broker pairs or *.");
     INDEX_INTERVAL_BYTES = Row::new("index.interval.bytes", Int, "4096").dynamic()
         .check(Check::AtLeast(0)).falls_back_on(&[&keys::LOG_INDEX_INTERVAL_BYTES])
         .shown(keys::INDEX_WHY)
         .doc("Bytes of log between two entries of its index.");
     LEADER_THROTTLED = Row::new("leader.replication.throttled.replicas", List, "").dynamic()
-        .check(Check::ThrottledReplicas).shown(THROTTLE_WHY)
+        .check(Check::ThrottledReplicas).shown(keys::THROTTLE_WHY)
         .doc("Copies whose sending is throttled, as partition:broker pairs or *.");
     LOCAL_RETENTION_BYTES = Row::new("local.retention.bytes", Long, "-2").dynamic()
         .check(Check::AtLeast(-2)).default_only(TIERING_WHY)

@@ -331,6 +331,22 @@ def reassign_execute(b):
 
 
 @step
+def reassign_throttled(b):
+    same = assignment(b, [int(b.node)])
+    keys = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
+
+    def shown():
+        described = b.run("ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-name", b.node)
+        return [it for it in keys if re.search(rf"^\s*{re.escape(it)}=1000000\b", described, re.MULTILINE)]
+
+    found = b.run("ReassignPartitionsCommand", "--execute", "--throttle", "1000000", *same)
+    says(found, r"throttle limit was set to 1000000 B/s", rf"Successfully started partition reassignment for {b.topic}-0")
+    assert len(shown()) == 2, shown()
+    says(b.run("ReassignPartitionsCommand", "--verify", *same), rf"Clearing broker-level throttles on broker {b.node}")
+    assert not shown(), shown()
+
+
+@step
 def reassign_verify_list_cancel(b):
     same = assignment(b, [int(b.node)])
     says(b.run("ReassignPartitionsCommand", "--verify", *same), rf"Reassignment of partition {b.topic}-0 is completed")
