@@ -258,6 +258,8 @@ fn the_only_voter_has_the_name_of_its_directory() {
         let partition = topic.partitions.first().expect("one partition");
         let voter = partition.current_voters.first().expect("one voter");
         assert_ne!(voter.replica_directory_id, Uuid::ZERO);
+        // Each start is an election.
+        assert_eq!(partition.leader_epoch, 1);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Who keeps the metadata: this node, the only voter, with the log on its first lane.
 
-use corelane_core::ids::{LaneId, LeaderEpoch, Offset};
+use corelane_core::ids::{LaneId, Offset};
 use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::describe_quorum::{
@@ -18,7 +18,6 @@ const NODES_FROM: i16 = 2;
 
 /// The metadata log as it stands.
 struct Standing {
-    epoch: LeaderEpoch,
     visible: Offset,
     end: Offset,
 }
@@ -51,7 +50,7 @@ pub(super) async fn handle(call: Call) -> Reply {
             partition_index: index,
             error_code: ErrorCode::None.code(),
             leader_id: id,
-            leader_epoch: standing.epoch.0,
+            leader_epoch: epoch(call.node.facts().incarnation),
             high_watermark: standing.visible.0,
             current_voters: [voter].into(),
             ..Default::default()
@@ -83,8 +82,13 @@ async fn read(call: &Call) -> Result<ByTopic<i32>, Reply> {
     Ok(ByTopic(topics.collect()))
 }
 
+/// Each start of the only voter is an election, and starts are counted durably.
+fn epoch(incarnation: u64) -> i32 {
+    i32::try_from(incarnation).unwrap_or(i32::MAX)
+}
+
 fn standing(node: &Node) -> Standing {
     let shared = node.store().partition(&METADATA).expect("lane 0 keeps the metadata");
     let log = shared.borrow();
-    Standing { epoch: log.leader_epoch, visible: log.visible(), end: log.end() }
+    Standing { visible: log.visible(), end: log.end() }
 }

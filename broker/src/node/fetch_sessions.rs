@@ -396,9 +396,9 @@ mod tests {
     }
 
     fn told(session: &Session) -> String {
-        let all = session.wishes(0).map(|(_, topic, _, index, wish)| {
-            format!("{}-{index}@{}", topic.name(), wish.from.0)
-        });
+        let all = session
+            .wishes(0)
+            .map(|(_, topic, _, index, wish)| format!("{}-{index}@{}", topic.name(), wish.from.0));
         all.collect::<Vec<_>>().join(" ")
     }
 
