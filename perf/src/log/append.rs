@@ -30,6 +30,7 @@ pub(super) fn run(core: CoreId, case: Case, task: Task) -> io::Result<Found> {
         let done = append_all(store, &partitions, &batch, count, case.in_flight).await?;
         let mut found = accounts.since(&task.folder, &done.seen, batch.len())?;
         found.push(("quiet_allocs_per_batch", done.quiet_allocations));
+        found.push(("least_allocs_per_batch", done.least_allocations));
         let payload = (count * batch.len() as u64) as f64;
         let now = Counted::now(&lane, &opened.metrics);
         counted.until(&now, payload, task.plan.journal_bytes, &mut found);

@@ -13,8 +13,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Allocations are counted apart for each so many batches.
-const WINDOW: u64 = 1024;
+/// Allocations are counted apart for each so many batches: few enough for most windows to lie within one
+/// file of the journal.
+const WINDOW: u64 = 128;
 
 struct Load {
     store: Store,
@@ -39,6 +40,8 @@ pub(super) struct Done {
     pub(super) seen: Seen,
     /// Allocations for each batch in the median window.
     pub(super) quiet_allocations: f64,
+    /// The same in the window with the fewest.
+    pub(super) least_allocations: f64,
 }
 
 /// Makes `count` copies of `batch` durable.
@@ -81,8 +84,9 @@ pub(super) async fn append_all(
     if let Some(why) = load.failed.take() {
         return Err(why);
     }
-    let quiet_allocations = load.windows.borrow_mut().median();
-    Ok(Done { seen: load.meter.replace(Meter::start()).finish(), quiet_allocations })
+    let (least_allocations, quiet_allocations) = load.windows.borrow_mut().least_and_median();
+    let seen = load.meter.replace(Meter::start()).finish();
+    Ok(Done { seen, quiet_allocations, least_allocations })
 }
 
 impl Load {
@@ -115,13 +119,15 @@ impl Windows {
         }
     }
 
-    /// The median window, for each batch; of all when there were too few for a window.
-    fn median(&mut self) -> f64 {
+    /// The best window and the median one, for each batch; of all when there were too few for a window.
+    fn least_and_median(&mut self) -> (f64, f64) {
         if self.each.is_empty() {
             let batches = (WINDOW - self.left).max(1);
-            return (requested().times - self.before) as f64 / batches as f64;
+            let all = (requested().times - self.before) as f64 / batches as f64;
+            return (all, all);
         }
         self.each.sort_unstable();
-        self.each[self.each.len() / 2] as f64 / WINDOW as f64
+        let of = |at: usize| self.each[at] as f64 / WINDOW as f64;
+        (of(0), of(self.each.len() / 2))
     }
 }

@@ -41,6 +41,7 @@ const METRICS: &[&str] = &[
     "cpu_us_per_batch",
     "allocs_per_batch",
     "quiet_allocs_per_batch",
+    "least_allocs_per_batch",
     "written_per_byte",
     "device_per_byte",
     "journal_per_byte",
