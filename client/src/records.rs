@@ -67,7 +67,7 @@ pub fn batch(records: &[Record], sequence: Option<Sequence>, codec: Codec) -> Ve
     out.extend(codec.fold(&plain));
     let length = i32::try_from(out.len() - PREFIX_BYTES).expect("a batch fits into a frame");
     out[8..12].copy_from_slice(&length.to_be_bytes());
-    let sum = crc32c::crc32c(&out[SUMMED_FROM..]);
+    let sum = crc_fast::crc32_iscsi(&out[SUMMED_FROM..]);
     out[17..21].copy_from_slice(&sum.to_be_bytes());
     out
 }
@@ -173,7 +173,7 @@ pub fn read(bytes: &[u8]) -> Result<Read, RecordsError> {
         let Some(batch) = rest.get(..whole) else { break };
         rest = &rest[whole..];
         let (said, found) =
-            (u32::from_be_bytes(field(head, 17)), crc32c::crc32c(&batch[SUMMED_FROM..]));
+            (u32::from_be_bytes(field(head, 17)), crc_fast::crc32_iscsi(&batch[SUMMED_FROM..]));
         if said != found {
             return Err(RecordsError::Checksum { at, said, found });
         }

@@ -7,6 +7,7 @@
 //! found although its bytes are whole.
 
 use corelane_core::ids::{Offset, TopicPartition};
+use crc_fast::{CrcAlgorithm, Digest};
 
 /// The reflected Castagnoli polynomial.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -16,13 +17,16 @@ const ONE: u32 = 1 << 31;
 /// The checksum of some bytes.
 #[must_use]
 pub fn of(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+    crc_fast::crc32_iscsi(bytes)
 }
 
 /// The checksum of what was summed so far followed by `bytes`.
 #[must_use]
 pub fn append(so_far: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(so_far, bytes)
+    // Its state is the sum before the last step, which turns every bit.
+    let mut sum = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!so_far));
+    sum.update(bytes);
+    sum.finalize() as u32
 }
 
 /// The checksum of two pieces in sequence, from the checksum of each and the second's length.

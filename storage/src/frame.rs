@@ -12,6 +12,7 @@ use crate::{
     bytes::{Put, Reader, Short, Slots},
     checksum,
 };
+use corelane_core::buf::copy_past_cache;
 use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
 
 /// Frames begin and end at multiples of this, and segments are written in units of it.
@@ -341,8 +342,12 @@ impl FrameEncoder {
                     && let Some(crc) = known_crc
                 {
                     known = Some((crc, bytes.len()));
+                    // Nobody but the disk looks at them again.
+                    copy_past_cache(&mut out.bytes[out.at..out.at + bytes.len()], bytes);
+                    out.at += bytes.len();
+                } else {
+                    out.put(bytes);
                 }
-                out.put(bytes);
             }
             Body::Extent { head, extent_bytes, extent_checksum, tail } => {
                 out.put_u32(extent_bytes);

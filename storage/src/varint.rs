@@ -10,12 +10,19 @@ const BYTES_64_MAX: u32 = 10;
 
 /// Takes a 32-bit number; `None` when the bytes end early or do not fit.
 pub(crate) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
-    // Lengths and deltas are nearly always one byte: the loop is for the rest.
+    // Lengths and deltas are nearly always one or two bytes: the loop is for the rest.
     if let [first, rest @ ..] = *bytes
         && *first < 0x80
     {
         *bytes = rest;
         return Some(i32::from(first >> 1) ^ -i32::from(first & 1));
+    }
+    if let [first, second, rest @ ..] = *bytes
+        && *second < 0x80
+    {
+        *bytes = rest;
+        let raw = u32::from(*first & 0x7f) | u32::from(*second) << 7;
+        return Some((raw >> 1) as i32 ^ -((raw & 1) as i32));
     }
     let raw = u32::try_from(take_raw(bytes, BYTES_32_MAX)?).ok()?;
     Some((raw >> 1) as i32 ^ -((raw & 1) as i32))
@@ -23,6 +30,12 @@ pub(crate) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
 
 /// Takes a 64-bit number; `None` when the bytes end early or do not fit.
 pub(crate) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
+    if let [first, rest @ ..] = *bytes
+        && *first < 0x80
+    {
+        *bytes = rest;
+        return Some(i64::from(first >> 1) ^ -i64::from(first & 1));
+    }
     let raw = take_raw(bytes, BYTES_64_MAX)?;
     Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
 }

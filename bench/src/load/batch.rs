@@ -149,7 +149,7 @@ impl Filling {
         out[51..53].copy_from_slice(&name.epoch.to_be_bytes());
         out[53..57].copy_from_slice(&name.sequence.to_be_bytes());
         out[57..61].copy_from_slice(&count.to_be_bytes());
-        let sum = crc32c::crc32c(&out[SUMMED_FROM..]);
+        let sum = crc_fast::crc32_iscsi(&out[SUMMED_FROM..]);
         out[17..21].copy_from_slice(&sum.to_be_bytes());
     }
 }
@@ -249,7 +249,7 @@ pub(crate) fn walk(
         rest = &rest[whole..];
         if check == Check::All {
             let (said, found) =
-                (u32::from_be_bytes(field(head, 17)), crc32c::crc32c(&batch[SUMMED_FROM..]));
+                (u32::from_be_bytes(field(head, 17)), crc_fast::crc32_iscsi(&batch[SUMMED_FROM..]));
             if said != found {
                 return Err(BatchError::Checksum { at, said, found });
             }

@@ -14,6 +14,7 @@
 
 use crate::config::layers::Configs;
 use corelane_core::ids::{BrokerId, TopicId};
+use corelane_storage::checksum;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -232,8 +233,8 @@ impl Event {
 
 /// Everything but the magic, which is checked by itself, and the checksum.
 fn checksum_of(frame: &[u8]) -> u32 {
-    let head = crc32c::crc32c(&frame[4..CHECKSUM_AT]);
-    crc32c::crc32c_append(head, &frame[HEADER_BYTES..])
+    let head = checksum::of(&frame[4..CHECKSUM_AT]);
+    checksum::append(head, &frame[HEADER_BYTES..])
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {

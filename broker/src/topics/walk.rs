@@ -7,6 +7,7 @@ use crate::config::layers::Configs;
 use crate::config::row::VALUE_BYTES_MAX;
 use crate::config::topic::TOPIC_KEYS;
 use corelane_core::ids::{BrokerId, TopicId};
+use corelane_storage::checksum;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -207,7 +208,7 @@ proptest! {
         frame.extend(&body);
         frame[5] = kind;
         frame[8..12].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame[4..12]), &frame[16..]);
+        let checksum = checksum::append(checksum::of(&frame[4..12]), &frame[16..]);
         frame[12..16].copy_from_slice(&checksum.to_le_bytes());
         match Event::decode(&frame) {
             Ok((event, length)) => {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
 use std::sync::Arc;
 
+use super::past_cache::copy_past_cache;
 use super::pool::Pool;
 use super::slab::Memory;
 use crate::limits::BLOCK_BYTES;
@@ -168,6 +169,12 @@ impl Buf {
     /// Copies `bytes` behind what is filled.
     pub fn put(&mut self, bytes: &[u8]) {
         self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.advance(bytes.len());
+    }
+
+    /// As [`Self::put`], for much that a device or another processor reads next, not we.
+    pub fn put_past_cache(&mut self, bytes: &[u8]) {
+        copy_past_cache(&mut self.spare_mut()[..bytes.len()], bytes);
         self.advance(bytes.len());
     }
 

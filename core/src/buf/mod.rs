@@ -16,8 +16,10 @@
 //! Blocks may be dropped on any lane: they find their pool themselves.
 
 mod block;
+mod past_cache;
 mod pool;
 mod slab;
 
 pub use block::{Buf, Piece, Slice};
+pub use past_cache::copy_past_cache;
 pub use pool::{Pool, PoolStats};

@@ -91,7 +91,7 @@ impl Tail {
         let first = chunks_before.saturating_sub(1);
         for chunk in self.chunks.iter_mut().skip(first) {
             let take = rest.len().min(chunk.buf.room());
-            chunk.buf.put(&rest[..take]);
+            chunk.buf.put_past_cache(&rest[..take]);
             rest = &rest[take..];
         }
         assert!(rest.is_empty(), "room was counted before");
