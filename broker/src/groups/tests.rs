@@ -357,6 +357,7 @@ async fn node_on(lane: &Lane, port: Port<Ask, Tell>) -> Node {
         broken: None,
         slot_bytes: 1 << 20,
         slots_max: 64,
+        carried_bytes: 0,
     };
     let journal = Journal::create(lane, journal, &metrics).await.expect("a journal");
     let config = StoreConfig { data: PathBuf::from("/data"), unfold_bytes_max: 64 << 20 };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corelane_core::ids::{LaneId, LeaderEpoch, Offset, TopicPartition};
-use corelane_core::lane::Lane;
+use corelane_core::lane::{Lane, join_all};
 use corelane_core::ring::{Access, Errno, FileKind};
 
 use super::damage::{Damage, left_as_it_is, read_damages};
@@ -21,7 +21,7 @@ use super::mutant::{Mutant, Mutation};
 use super::scan::{Next, ScanError, Source, read_patiently, scan};
 use super::segment::BatchFacts;
 use super::small::{self, DataLock, LockError, Manifest, SmallError};
-use super::walk::JournalFiles;
+use super::walk::{JournalFiles, KEPT_BYTES_MAX};
 use crate::chain::ChainEnd;
 use crate::checkpoint::{Checkpoint, CheckpointError, ExtentSum};
 use crate::dirs::{PartitionDir, SegmentFile};
@@ -33,6 +33,9 @@ use crate::recover::{Part, Recovered, Recovery, Source as From};
 /// A section that is not the last of its file claims to know the future: a file that ends with it
 /// was cut short.
 pub(super) const UNFINISHED: u64 = u64::MAX;
+
+/// Partitions whose files are looked at together. Few need it.
+const PARTITIONS_AT_ONCE: usize = 16;
 
 /// Why a data directory cannot be opened. Nothing in it was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,10 +325,12 @@ async fn read_generation(
     }
     let mut journals = Vec::new();
     let mut durable = BTreeMap::new();
+    let mut room = KEPT_BYTES_MAX;
     for head in &heads {
         let dir = journal_dir(data, manifest.generation, head.lane);
-        let files = JournalFiles::find(lane, &dir, broken).await?;
-        let walked = files.walk(lane, head, |origin, entry| recovery.entry(origin, entry));
+        let mut files = JournalFiles::find(lane, &dir, broken).await?;
+        let walked =
+            files.walk(lane, head, &mut room, |origin, entry| recovery.entry(origin, entry));
         let (end, known) = walked.await?;
         durable.insert(head.lane, known);
         match end {
@@ -357,42 +362,57 @@ async fn read_generation(
     let known = read_damages(lane, data, manifest).await?;
     let since = manifest.generation;
     let mut verified = Vec::new();
-    for (at, it) in recovered.iter_mut().enumerate() {
-        let damage = known.iter().find(|known| known.of == it.of && !it.deleted).cloned();
-        let mut mine = BTreeMap::new();
-        let taken = match damage {
-            Some(damage) => Err(damage),
-            None => match take(lane, data, it, at, &durable, &mut mine).await {
-                Ok(taken) => Ok(taken),
-                Err(error) => Err(Damage::of_error(it.of, since, error)?),
-            },
-        };
-        let (partition, extents) =
-            taken.unwrap_or_else(|damage| (left_as_it_is(it, damage), Vec::new()));
-        if partition.damage.is_none() {
+    let mut first = 0;
+    for some in recovered.chunks_mut(PARTITIONS_AT_ONCE) {
+        let count = some.len();
+        let (known, durable) = (&known, &durable);
+        let taken = some.iter_mut().zip(first..).map(|(it, at)| async move {
+            let mut wanted = BTreeMap::new();
+            let damage = known.iter().find(|known| known.of == it.of && !it.deleted).cloned();
+            let taken = match damage {
+                Some(damage) => Err(damage),
+                None => match take(lane, data, it, at, durable, &mut wanted).await {
+                    Ok(taken) => Ok(taken),
+                    Err(error) => Err(Damage::of_error(it.of, since, error)?),
+                },
+            };
+            Ok(match taken {
+                Ok((partition, extents)) => (partition, extents, wanted),
+                Err(damage) => (left_as_it_is(it, damage), Vec::new(), BTreeMap::new()),
+            })
+        });
+        for taken in join_all(taken).await {
+            let (partition, extents, mine) = taken?;
             for (lane, pieces) in mine {
                 wanted.entry(lane).or_default().extend(pieces);
             }
+            found.partitions.push(partition);
+            verified.push(extents);
         }
-        found.partitions.push(partition);
-        verified.push(extents);
+        first += count;
     }
-    for (of, files) in &journals {
-        let Some(mut wanted) = wanted.remove(of) else { continue };
+    for (of, mut files) in journals {
+        let Some(mut wanted) = wanted.remove(&of) else { continue };
         wanted.sort_by_key(|it| (it.frame, it.entry));
-        fetch_pieces(lane, files, &wanted, found).await?;
+        fetch_pieces(lane, &mut files, &wanted, found).await?;
     }
-    for ((partition, it), extents) in found.partitions.iter_mut().zip(&recovered).zip(verified) {
-        if it.deleted || partition.damage.is_some() {
-            continue;
-        }
-        let done = async {
-            take_files(lane, data, partition, &extents).await?;
-            replay(lane, data, partition, it, ends.get(&it.of).copied()).await
-        };
-        if let Err(error) = done.await {
-            *partition = left_as_it_is(it, Damage::of_error(it.of, since, error)?);
-        }
+    let ends = &ends;
+    let mut all: Vec<_> = found.partitions.iter_mut().zip(&recovered).zip(verified).collect();
+    for some in all.chunks_mut(PARTITIONS_AT_ONCE) {
+        let done = some.iter_mut().map(|((partition, it), extents)| async move {
+            if it.deleted || partition.damage.is_some() {
+                return Ok(());
+            }
+            let done = async {
+                take_files(lane, data, partition, extents).await?;
+                replay(lane, data, partition, it, ends.get(&it.of).copied()).await
+            };
+            if let Err(error) = done.await {
+                **partition = left_as_it_is(it, Damage::of_error(it.of, since, error)?);
+            }
+            Ok(())
+        });
+        join_all(done).await.into_iter().collect::<Result<(), OpenError>>()?;
     }
     let damages = found.partitions.iter().filter_map(|it| it.damage.clone());
     found.notices.extend(damages.map(Notice::Damaged));
@@ -509,7 +529,7 @@ async fn restore(
 
 async fn fetch_pieces(
     lane: &Lane,
-    files: &JournalFiles,
+    files: &mut JournalFiles,
     wanted: &[Wanted],
     found: &mut Found,
 ) -> Result<(), OpenError> {

@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 use corelane_core::buf::{Buf, Slice};
 use corelane_core::ids::{Offset, TopicPartition};
-use corelane_core::lane::{Importance, Lane, race};
+use corelane_core::lane::{Importance, Lane, join_all, race};
 use corelane_core::metrics::{Counter, Latency, Metrics};
 use corelane_core::ring::{Access, Errno, Fd, Sync};
 use corelane_core::sync::Event;
@@ -117,6 +117,8 @@ pub struct JournalConfig {
     pub slot_bytes: u64,
     /// Slots that may exist at once, in all.
     pub slots_max: usize,
+    /// What is written at once, before anything else: the slots it fills need no zeroes.
+    pub carried_bytes: u64,
     /// For tests.
     pub broken: Mutation,
 }
@@ -282,7 +284,7 @@ impl Journal {
             },
             config,
         }));
-        journal.make_slot(journal.0.config.slot_bytes).await?;
+        journal.make_first_slots().await?;
         if let Some(parent) = journal.0.config.dir.parent() {
             small::flush_dir(lane, parent, journal.0.config.broken).await?;
         }
@@ -317,16 +319,33 @@ impl Journal {
     /// for its commit: what cannot be written soon is better left where it came from.
     #[must_use]
     pub fn has_room_for_clients(&self, bytes: usize) -> bool {
-        let queued = {
-            let state = self.0.state.borrow();
-            if FRAMES_WAITING_MAX <= state.waiting.len() {
-                return false;
-            }
-            state.waiting.iter().map(|it| it.encoder.sealed_bytes()).sum::<usize>()
-        };
+        if FRAMES_WAITING_MAX <= self.0.state.borrow().waiting.len() {
+            return false;
+        }
+        let queued = self.queued_bytes();
         // Nobody is told: whoever waits asks again and again, and files are given back without it.
         let spared = self.0.config.slots_max / SPARED_SHARE;
         queued < QUEUED_BYTES_MAX && self.has_room(2 * ENTRY_HEADER_BYTES + bytes, spared)
+    }
+
+    /// Waits until the disk is no further behind than this: whoever pushes all that there is needs
+    /// only so much memory.
+    ///
+    /// # Errors
+    /// When nothing will be written any more.
+    pub(super) async fn keeps_up(&self) -> Result<(), Errno> {
+        while QUEUED_BYTES_MAX <= self.queued_bytes() {
+            let seen = self.0.moved.seen();
+            if let Some(errno) = self.0.failed.get() {
+                return Err(errno);
+            }
+            self.0.moved.past(seen).await;
+        }
+        Ok(())
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.0.state.borrow().waiting.iter().map(|it| it.encoder.sealed_bytes()).sum()
     }
 
     /// Whether so much may be added, `spared` slots aside: a share of the journal is left for what
@@ -602,6 +621,21 @@ impl Journal {
         Ok(true)
     }
 
+    /// Makes the slots that are filled at once, and one for what comes after.
+    async fn make_first_slots(&self) -> Result<(), Errno> {
+        let JournalConfig { slot_bytes, carried_bytes, .. } = self.0.config;
+        let filled = (carried_bytes / slot_bytes) as usize;
+        {
+            let mut state = self.0.state.borrow_mut();
+            (state.slots, state.made) = (filled + 1, filled + 1);
+        }
+        let made = (0..=filled).map(|number| self.write_slot(number, slot_bytes, number < filled));
+        for made in join_all(made).await {
+            self.0.state.borrow_mut().free.push_back(made?);
+        }
+        small::flush_dir(&self.0.lane, &self.0.config.dir, self.0.config.broken).await
+    }
+
     async fn make_slot(&self, bytes: u64) -> Result<(), Errno> {
         let number = {
             let mut state = self.0.state.borrow_mut();
@@ -609,7 +643,12 @@ impl Journal {
             state.made += 1;
             state.made - 1
         };
-        let made = self.write_slot(number, bytes).await;
+        let make = async {
+            let slot = self.write_slot(number, bytes, false).await?;
+            small::flush_dir(&self.0.lane, &self.0.config.dir, self.0.config.broken).await?;
+            Ok(slot)
+        };
+        let made = make.await;
         let mut state = self.0.state.borrow_mut();
         match made {
             Ok(slot) => {
@@ -624,8 +663,9 @@ impl Journal {
         }
     }
 
-    /// Zeroes are really written: only then does a durable write change nothing but its blocks.
-    async fn write_slot(&self, number: usize, bytes: u64) -> Result<Slot, Errno> {
+    /// Zeroes are really written, unless it is `filled` from end to end anyway: only then does a
+    /// durable write change nothing but its blocks. Its name is not durable yet.
+    async fn write_slot(&self, number: usize, bytes: u64, filled: bool) -> Result<Slot, Errno> {
         let lane = &self.0.lane;
         let path = self.0.config.dir.join(slot_name(number));
         let access = Access { write: true, create: true, direct: true, ..Access::default() };
@@ -638,13 +678,13 @@ impl Journal {
             self.probe(&file, zeroes.slice(..BLOCK_BYTES)).await?;
         }
         let (into, zeroes) = (&file, &zeroes);
-        crowd::some((0..bytes).step_by(ZEROES_BYTES), ZEROES_AT_ONCE, |at| async move {
+        let zeroed = if filled { 0 } else { bytes };
+        crowd::some((0..zeroed).step_by(ZEROES_BYTES), ZEROES_AT_ONCE, |at| async move {
             let len = (bytes - at).min(ZEROES_BYTES as u64) as usize;
             lane.write_all(into, at, zeroes.slice(..len), Sync::None).await
         })
         .await?;
         lane.flush(&file).await?;
-        small::flush_dir(lane, &self.0.config.dir, self.0.config.broken).await?;
         Ok(Slot { file, bytes })
     }
 

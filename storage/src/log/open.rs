@@ -119,7 +119,8 @@ impl Store {
         dirs.await.map_err(|errno| OpenError::disk(data, errno))?;
         let space = lane.space(data).await.map_err(|errno| OpenError::disk(data, errno))?;
         let slots_max = config.slots_on(space.total_bytes);
-        let tails = mine.iter().flat_map(|it| &it.segments).map(|it| it.tail.len() as u64);
+        let live = mine.iter().filter(|it| !it.deleted);
+        let tails = live.flat_map(|it| &it.segments).map(|it| it.tail.len() as u64);
         let carried: u64 = tails.sum();
         let random = (u128::from(lane.random()) << 64) | u128::from(lane.random());
         let dir = journal_dir(data, generation, lane.id());
@@ -130,6 +131,7 @@ impl Store {
             slot_bytes: config.slot_bytes,
             // What was left by more lanes than there are now must fit, twice.
             slots_max: slots_max.max((2 * carried / config.slot_bytes + 2) as usize),
+            carried_bytes: carried,
             broken: config.broken,
         };
         let on_journal = |errno| OpenError::disk(&dir, errno);
@@ -171,6 +173,7 @@ impl Store {
         shared: &Shared,
         up_to: Option<&Carried>,
     ) -> Result<u64, Errno> {
+        let everything = up_to.is_none();
         let mut carried = 0;
         let of = shared.borrow().of;
         let bases: Vec<(Offset, u64)> = {
@@ -195,6 +198,9 @@ impl Store {
                 };
                 if needed == 0 {
                     break;
+                }
+                if everything {
+                    self.0.journal.keeps_up().await?;
                 }
                 self.admit_patiently(ENTRY_HEADER_BYTES + needed).await?;
                 let partition = shared.borrow();

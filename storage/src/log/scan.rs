@@ -3,6 +3,8 @@
 //! Used where nothing else tells where batches begin: after a restart, for a missing index, and to
 //! find a time. A batch that is not whole or whose checksum is wrong ends the walk with its place.
 
+use std::borrow::Cow;
+
 use corelane_core::buf::Buf;
 use corelane_core::lane::Lane;
 use corelane_core::ring::{Errno, Fd};
@@ -118,14 +120,14 @@ pub(super) async fn read_patiently(
     Ok((read?, buf))
 }
 
-async fn bring(
+async fn bring<'a>(
     lane: &Lane,
-    source: &Source<'_>,
+    source: &Source<'a>,
     start: u64,
     wanted: usize,
-) -> Result<Vec<u8>, Errno> {
-    let mut all = Vec::with_capacity(wanted);
+) -> Result<Cow<'a, [u8]>, Errno> {
     let from_file = wanted.min(source.in_file.saturating_sub(start) as usize);
+    let mut all = Vec::new();
     if let (Some(file), true) = (source.file, 0 < from_file) {
         let blocks = from_file.next_multiple_of(BLOCK_BYTES);
         let (read, buf) = read_patiently(lane, file, start, blocks).await?;
@@ -136,6 +138,10 @@ async fn bring(
     }
     let from = (start + all.len() as u64).saturating_sub(source.memory_from) as usize;
     let missing = wanted - all.len();
-    all.extend_from_slice(source.memory.get(from..from + missing).ok_or(Errno::IO)?);
-    Ok(all)
+    let memory = source.memory.get(from..from + missing).ok_or(Errno::IO)?;
+    if all.is_empty() {
+        return Ok(Cow::Borrowed(memory));
+    }
+    all.extend_from_slice(memory);
+    Ok(Cow::Owned(all))
 }

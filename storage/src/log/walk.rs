@@ -2,14 +2,16 @@
 //!
 //! Slots are recycled, so a slot's name says nothing: the first frame tells which file it carries
 //! now, and frames of an earlier lap behind the last new one name another file. Once the chain has
-//! ended, everything else that is whole is asked whether it knew the missing frame durable. One
-//! slot is in memory at a time.
+//! ended, everything else that is whole is asked whether it knew the missing frame durable.
+//!
+//! Slots are read from the disk once, many at a time, and stay in memory until a start has taken what
+//! it needs of them, up to a budget of all journals together; what does not fit is read again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use corelane_core::buf::Buf;
-use corelane_core::lane::Lane;
+use corelane_core::buf::{Buf, Slice};
+use corelane_core::lane::{Lane, join_all};
 use corelane_core::ring::{Access, Errno};
 
 use super::boot::OpenError;
@@ -19,51 +21,77 @@ use crate::checkpoint::CheckpointHead;
 use crate::frame::{BLOCK_BYTES, Entry, Frame, FrameError, FramePlace};
 use crate::recover::Origin;
 
-/// The slots of one lane's journal by the file each carries.
+/// Slots, and bytes of slots, that are read at once.
+const SLOTS_AT_ONCE: usize = 16;
+const BYTES_AT_ONCE: u64 = 64 << 20;
+
+/// Bytes of journals that stay in memory during a start.
+pub(super) const KEPT_BYTES_MAX: u64 = 128 << 20;
+
+/// The slots of one lane's journal.
 pub(super) struct JournalFiles {
-    by_number: BTreeMap<u64, PathBuf>,
-    /// Slots whose first block is no frame: new, or torn.
-    unnamed: Vec<PathBuf>,
+    /// By the file each carries; then those whose first block is no frame: new, or torn.
+    slots: Vec<Slot>,
     broken: Mutation,
+}
+
+struct Slot {
+    /// The file it carries.
+    number: Option<u64>,
+    path: PathBuf,
+    bytes: u64,
+    content: Option<Content>,
+}
+
+struct Content {
+    bytes: Slice,
+    /// It stays until the start is over.
+    kept: bool,
 }
 
 impl JournalFiles {
     pub(super) async fn find(lane: &Lane, dir: &Path, broken: Mutation) -> Result<Self, OpenError> {
-        let mut it = Self { by_number: BTreeMap::new(), unnamed: Vec::new(), broken };
         let entries = lane.list(dir).await.map_err(|errno| OpenError::disk(dir, errno))?;
-        for entry in entries {
-            if !entry.name.ends_with(".jnl") {
-                continue;
-            }
-            let path = dir.join(entry.name);
-            let first = read_slot(lane, &path, BLOCK_BYTES).await?;
-            match Frame::claimed_place(first.filled()) {
-                Some(FramePlace { file, position: 0 }) => {
-                    if let Some(other) = it.by_number.insert(file, path) {
-                        it.unnamed.push(other);
+        let names = entries.into_iter().map(|it| it.name).filter(|it| it.ends_with(".jnl"));
+        let paths: Vec<PathBuf> = names.map(|it| dir.join(it)).collect();
+        let mut by_number: BTreeMap<u64, Slot> = BTreeMap::new();
+        let mut unnamed = Vec::new();
+        for some in paths.chunks(SLOTS_AT_ONCE) {
+            let read = join_all(some.iter().map(|it| read_slot(lane, it, BLOCK_BYTES))).await;
+            for (path, read) in some.iter().zip(read) {
+                let (first, bytes) = read?;
+                let mut slot = Slot { number: None, path: path.clone(), bytes, content: None };
+                match Frame::claimed_place(first.filled()) {
+                    Some(FramePlace { file, position: 0 }) => {
+                        slot.number = Some(file);
+                        if let Some(other) = by_number.insert(file, slot) {
+                            unnamed.push(Slot { number: None, ..other });
+                        }
                     }
+                    _ => unnamed.push(slot),
                 }
-                _ => it.unnamed.push(path),
             }
         }
-        Ok(it)
+        let slots = by_number.into_values().chain(unnamed).collect();
+        Ok(Self { slots, broken })
     }
 
     /// Gives every entry from where the checkpoint says, in order, and says how the chain ends and
-    /// up to which sequence its frames knew others durable.
+    /// up to which sequence its frames knew others durable. `room` is what may stay in memory.
     pub(super) async fn walk(
-        &self,
+        &mut self,
         lane: &Lane,
         head: &CheckpointHead,
+        room: &mut u64,
         mut each: impl FnMut(Origin, &Entry<'_>),
     ) -> Result<(ChainEnd, u64), OpenError> {
         let mut durable = head.as_of;
         let mut chain = Chain::from(head.from);
         let mut place = head.from_place;
         let mut ended = false;
-        while let (Some(path), false) = (self.by_number.get(&place.file), ended) {
-            let slot = read_slot(lane, path, usize::MAX).await?;
-            let bytes = slot.filled();
+        while let (Some(slot), false) = (self.slot_of(place.file), ended) {
+            let content = self.bring(lane, slot, room).await?;
+            let bytes = &content[..];
             let begin = place.position;
             while let Some(rest) = bytes.get(place.position as usize..).filter(|it| !it.is_empty())
             {
@@ -92,10 +120,11 @@ impl JournalFiles {
             if ended || (begin == place.position && begin == 0) {
                 break;
             }
+            self.leave(slot);
             place = FramePlace { file: place.file + 1, position: 0 };
         }
         if self.broken != Some(Mutant::NoFrameChain) {
-            self.ask_witnesses(lane, &mut chain, place.file.saturating_sub(1)).await?;
+            self.ask_witnesses(lane, &mut chain, place.file.saturating_sub(1), room).await?;
         }
         Ok((chain.end(), durable))
     }
@@ -103,16 +132,17 @@ impl JournalFiles {
     /// Everything whole that the chain did not reach may know better. Frames go to files in the
     /// order of their numbers, so files before `first` hold none of them.
     async fn ask_witnesses(
-        &self,
+        &mut self,
         lane: &Lane,
         chain: &mut Chain,
         first: u64,
+        room: &mut u64,
     ) -> Result<(), OpenError> {
         let reached = chain.head().sequence;
-        let later = self.by_number.range(first..).map(|it| it.1);
-        for path in later.chain(&self.unnamed) {
-            let slot = read_slot(lane, path, usize::MAX).await?;
-            let bytes = slot.filled();
+        let from = self.slots.partition_point(|it| it.number.is_some_and(|it| it < first));
+        for slot in from..self.slots.len() {
+            let content = self.bring(lane, slot, room).await?;
+            let bytes = &content[..];
             let mut at = 0;
             while at < bytes.len() {
                 let rest = &bytes[at..];
@@ -130,37 +160,89 @@ impl JournalFiles {
                 }
                 lane.spend(BLOCK_BYTES).await;
             }
+            self.leave(slot);
         }
         Ok(())
     }
 
     /// Gives the frames that were asked for again, file by file.
     pub(super) async fn again(
-        &self,
+        &mut self,
         lane: &Lane,
         places: impl Iterator<Item = FramePlace>,
         mut each: impl FnMut(FramePlace, &Frame<'_>),
     ) -> Result<(), OpenError> {
-        let mut open: Option<(u64, Buf)> = None;
+        let mut open: Option<(usize, Slice)> = None;
         for place in places {
-            let path = self.by_number.get(&place.file).expect("it was read from there before");
-            let changed = |why: &str| OpenError::damaged(path, place.position, why);
-            if open.as_ref().is_none_or(|it| it.0 != place.file) {
-                open = Some((place.file, read_slot(lane, path, usize::MAX).await?));
-            }
-            let bytes = open.as_ref().map_or(&[][..], |it| it.1.filled());
-            let rest = bytes.get(place.position as usize..);
+            let slot = self.slot_of(place.file).expect("it was read from there before");
+            let changed =
+                |why: &str| OpenError::damaged(&self.slots[slot].path, place.position, why);
+            let content = match open.take() {
+                Some((at, content)) if at == slot => content,
+                _ => match &self.slots[slot].content {
+                    Some(content) => content.bytes.clone(),
+                    None => read_slot(lane, &self.slots[slot].path, usize::MAX).await?.0.freeze(),
+                },
+            };
+            let rest = content.get(place.position as usize..);
             let rest = rest.ok_or_else(|| changed("the file became shorter while it was read"))?;
             let whole = self.decode(rest, place);
             let whole = whole.map_err(|_| changed("a frame changed while it was read"))?;
+            let bytes = whole.frame().bytes;
             each(place, &whole.frame());
-            lane.spend(whole.frame().bytes).await;
+            drop(whole);
+            open = Some((slot, content));
+            lane.spend(bytes).await;
         }
         Ok(())
     }
 
     pub(super) fn path_of(&self, place: FramePlace) -> Option<&Path> {
-        self.by_number.get(&place.file).map(PathBuf::as_path)
+        Some(&self.slots[self.slot_of(place.file)?].path)
+    }
+
+    fn slot_of(&self, file: u64) -> Option<usize> {
+        let before = |it: &Slot| it.number.is_some_and(|it| it < file);
+        let at = self.slots.partition_point(before);
+        self.slots.get(at).filter(|it| it.number == Some(file)).map(|_| at)
+    }
+
+    /// The bytes of a slot. Those that follow are read with it: all of them will be asked for.
+    async fn bring(
+        &mut self,
+        lane: &Lane,
+        slot: usize,
+        room: &mut u64,
+    ) -> Result<Slice, OpenError> {
+        if let Some(content) = &self.slots[slot].content {
+            return Ok(content.bytes.clone());
+        }
+        let mut bytes = 0;
+        let missing = (slot..self.slots.len()).filter(|it| self.slots[*it].content.is_none());
+        let together: Vec<usize> = missing
+            .take(SLOTS_AT_ONCE)
+            .take_while(|it| {
+                let first = bytes == 0;
+                bytes += self.slots[*it].bytes;
+                first || bytes <= BYTES_AT_ONCE
+            })
+            .collect();
+        let reads = together.iter().map(|it| read_slot(lane, &self.slots[*it].path, usize::MAX));
+        for (at, read) in together.iter().zip(join_all(reads).await) {
+            let (buf, bytes) = read?;
+            let kept = bytes <= *room;
+            if kept {
+                *room -= bytes;
+            }
+            self.slots[*at].content = Some(Content { bytes: buf.freeze(), kept });
+        }
+        let content = self.slots[slot].content.as_ref();
+        Ok(content.expect("just read").bytes.clone())
+    }
+
+    /// A slot was looked through.
+    fn leave(&mut self, slot: usize) {
+        self.slots[slot].content.take_if(|it| !it.kept);
     }
 
     fn decode<'a>(&self, bytes: &'a [u8], place: FramePlace) -> Result<Whole<'a>, FrameError> {
@@ -194,19 +276,19 @@ impl Whole<'_> {
     }
 }
 
-/// Reads a slot from its start, whole or up to `bytes_max`.
-async fn read_slot(lane: &Lane, path: &Path, bytes_max: usize) -> Result<Buf, OpenError> {
+/// Reads a slot from its start, whole or up to `bytes_max`, and says how long it is.
+async fn read_slot(lane: &Lane, path: &Path, bytes_max: usize) -> Result<(Buf, u64), OpenError> {
     let read = async {
         let access = Access { direct: true, ..Access::default() };
         let (file, bytes) = lane.open(path, access).await?;
-        let bytes = usize::try_from(bytes).map_err(|_| Errno::FBIG)?.min(bytes_max);
-        let buf = Buf::unpooled(bytes);
-        if bytes == 0 {
-            return Ok(buf);
+        let wanted = usize::try_from(bytes).map_err(|_| Errno::FBIG)?.min(bytes_max);
+        let buf = Buf::unpooled(wanted);
+        if wanted == 0 {
+            return Ok((buf, bytes));
         }
         let whole = buf.room();
         let (read, buf) = lane.read_full(&file, 0, buf, whole).await;
-        read.map(|_| buf)
+        read.map(|_| (buf, bytes))
     };
     read.await.map_err(|errno| OpenError::disk(path, errno))
 }
