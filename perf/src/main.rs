@@ -174,6 +174,7 @@ of append, recovery and cold-read
   --cycles N       how many times as many bytes are appended (5)
   --history MIB    what was written long ago (2048)
   --dirty MIB      what only the journal has at a crash (64)
+  --forget-names   before a start, have the kernel forget the names of all files (root)
 "
 }
 
@@ -197,6 +198,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--journal" => log.journal_bytes = mebibytes(option, value()?)?,
             "--history" => log.history_bytes = mebibytes(option, value()?)?,
             "--dirty" => log.dirty_bytes = mebibytes(option, value()?)?,
+            "--forget-names" => log.forget_names = true,
             "--cycles" => {
                 let text = value()?;
                 let cycles = text.parse().ok().filter(|it| (1..=COUNT_MAX).contains(it));

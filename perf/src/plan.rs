@@ -23,11 +23,19 @@ pub(crate) struct LogPlan {
     pub(crate) history_bytes: u64,
     /// What only the journal has at a crash.
     pub(crate) dirty_bytes: u64,
+    /// Before a start the kernel is asked to forget the names of all files of this machine.
+    pub(crate) forget_names: bool,
 }
 
 impl Default for LogPlan {
     fn default() -> Self {
-        Self { journal_bytes: 64 << 20, cycles: 5, history_bytes: 2 << 30, dirty_bytes: 64 << 20 }
+        Self {
+            journal_bytes: 64 << 20,
+            cycles: 5,
+            history_bytes: 2 << 30,
+            dirty_bytes: 64 << 20,
+            forget_names: false,
+        }
     }
 }
 

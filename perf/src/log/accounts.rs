@@ -63,7 +63,7 @@ impl Accounts {
 }
 
 /// The number behind `name`, if there is one.
-fn line_of(path: &str, name: &str) -> Option<u64> {
+pub(super) fn line_of(path: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let rest = text.lines().find_map(|it| it.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()

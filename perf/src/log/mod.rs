@@ -56,6 +56,12 @@ const METRICS: &[&str] = &[
     "open_ms",
     "open_cpu_ms",
     "dirty_mib",
+    "operations",
+    "read_mib",
+    "written_mib",
+    "clean_open_ms",
+    "clean_open_cpu_ms",
+    "clean_opens",
     "alone_p50_us",
     "beside_p50_us",
     "alone_p99_us",
@@ -92,7 +98,7 @@ pub(crate) fn weigh_large(subject: &str, case: &str, plan: &Plan) -> io::Result<
 
 fn ask(what: &[&str], folder: &Folder, plan: &Plan) -> io::Result<Subject> {
     let path = folder.0.to_str().ok_or_else(|| io::Error::other("the folder is not text"))?;
-    let LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes } = plan.log;
+    let LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes, forget_names: _ } = plan.log;
     let numbers = [journal_bytes, cycles, history_bytes, dirty_bytes];
     let mut arguments = vec!["log".to_owned()];
     arguments.extend(what.iter().map(|it| (*it).to_owned()));
@@ -112,7 +118,7 @@ pub(crate) fn run(core: CoreId, words: &[&str]) -> io::Result<()> {
     let [journal_bytes, cycles, history_bytes, dirty_bytes, nanos] = numbers[..] else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let plan = LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes };
+    let plan = LogPlan { journal_bytes, cycles, history_bytes, dirty_bytes, ..LogPlan::default() };
     let extents = match *subject {
         "journal" => ExtentRules::never(),
         "straight" => ExtentRules { bytes_min: 0, bytes_min_dear: 0, ..ExtentRules::default() },
@@ -128,9 +134,14 @@ pub(crate) fn run(core: CoreId, words: &[&str]) -> io::Result<()> {
         ("cold-read", what) => cold::run(core, what, case, task)?,
         other => return Err(io::Error::other(format!("nobody is {other:?}"))),
     };
+    say(&found);
+    Ok(())
+}
+
+/// Tells the parent.
+fn say(found: &Found) {
     let found: Vec<_> = found.iter().map(|(metric, value)| format!("{metric}={value}")).collect();
     println!("readings {}", found.join(" "));
-    Ok(())
 }
 
 /// A data directory of this run alone; gone when this is dropped.
