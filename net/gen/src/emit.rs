@@ -7,6 +7,9 @@ use std::fmt::Write;
 
 type Out = Result<String, String>;
 
+/// The most fields of a struct that is read without a call.
+const PLAIN_FIELDS_MAX: usize = 4;
+
 /// Code that writes several fields, and the fields after them.
 type Run<'f> = (String, &'f [&'f Field]);
 
@@ -90,11 +93,12 @@ impl Emitter<'_> {
         let bytes_min = self.bytes_min()?;
         let writer = if write.contains("writer") { "writer" } else { "_writer" };
         let reader = if read.contains("reader") { "reader" } else { "_reader" };
+        let inline = if self.is_plain() { "#[inline(always)]" } else { "#[inline]" };
         out += &format!(
             "impl<'a> Wire<'a> for {name}{life} {{
                 const BYTES_MIN: usize = {bytes_min};
 
-                #[inline]
+                {inline}
                 fn read({reader}: &mut Reader<'a>) -> Result<Self, DecodeError> {{\n{read}}}
 
                 #[inline]
@@ -118,6 +122,14 @@ impl Emitter<'_> {
             );
         }
         Ok(out)
+    }
+
+    /// Whether a call costs more than reading what is in it: then its reader stays in registers where
+    /// many are read in a row.
+    fn is_plain(&self) -> bool {
+        let fields = &self.it.fields;
+        let plain = |it: &Field| it.tag.is_none() && !matches!(it.kind, Type::Struct(_));
+        fields.len() <= PLAIN_FIELDS_MAX && fields.iter().all(plain)
     }
 
     fn definition(&self, life: &str) -> Out {

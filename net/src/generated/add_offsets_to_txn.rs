@@ -18,7 +18,7 @@ pub struct AddOffsetsToTxnRequest<'a> {
 impl<'a> Wire<'a> for AddOffsetsToTxnRequest<'a> {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let producer_id = reader.i64()?;
@@ -60,7 +60,7 @@ pub struct AddOffsetsToTxnResponse {
 impl<'a> Wire<'a> for AddOffsetsToTxnResponse {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

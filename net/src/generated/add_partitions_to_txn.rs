@@ -132,7 +132,7 @@ pub struct AddPartitionsToTxnTopic<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -167,7 +167,7 @@ pub struct AddPartitionsToTxnResponse<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -225,7 +225,7 @@ pub struct AddPartitionsToTxnResult<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let topic_results = reader.array()?;
@@ -251,7 +251,7 @@ pub struct AddPartitionsToTxnTopicResult<'a> {
 impl<'a> Wire<'a> for AddPartitionsToTxnTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let results_by_partition = reader.array()?;
@@ -281,7 +281,7 @@ pub struct AddPartitionsToTxnPartitionResult {
 impl<'a> Wire<'a> for AddPartitionsToTxnPartitionResult {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let partition_error_code = reader.i16()?;

@@ -22,7 +22,7 @@ impl Default for AllocateProducerIdsRequest {
 impl<'a> Wire<'a> for AllocateProducerIdsRequest {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         let broker_epoch = reader.i64()?;
@@ -58,7 +58,7 @@ pub struct AllocateProducerIdsResponse {
 impl<'a> Wire<'a> for AllocateProducerIdsResponse {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct AlterClientQuotasRequest<'a> {
 impl<'a> Wire<'a> for AlterClientQuotasRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entries = reader.array()?;
         let validate_only = reader.bool()?;
@@ -52,7 +52,7 @@ pub struct RequestEntryData<'a> {
 impl<'a> Wire<'a> for RequestEntryData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity = reader.array()?;
         let ops = reader.array()?;
@@ -88,7 +88,7 @@ impl Default for RequestEntityData<'_> {
 impl<'a> Wire<'a> for RequestEntityData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;
@@ -119,7 +119,7 @@ pub struct OpData<'a> {
 impl<'a> Wire<'a> for OpData<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.f64()?;
@@ -153,7 +153,7 @@ pub struct AlterClientQuotasResponse<'a> {
 impl<'a> Wire<'a> for AlterClientQuotasResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let entries = reader.array()?;
@@ -196,7 +196,7 @@ impl Default for ResponseEntryData<'_> {
 impl<'a> Wire<'a> for ResponseEntryData<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;
@@ -234,7 +234,7 @@ impl Default for ResponseEntityData<'_> {
 impl<'a> Wire<'a> for ResponseEntityData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;

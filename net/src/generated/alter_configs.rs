@@ -16,7 +16,7 @@ pub struct AlterConfigsRequest<'a> {
 impl<'a> Wire<'a> for AlterConfigsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resources = reader.array()?;
         let validate_only = reader.bool()?;
@@ -53,7 +53,7 @@ pub struct AlterConfigsResource<'a> {
 impl<'a> Wire<'a> for AlterConfigsResource<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -91,7 +91,7 @@ impl Default for AlterableConfig<'_> {
 impl<'a> Wire<'a> for AlterableConfig<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -121,7 +121,7 @@ pub struct AlterConfigsResponse<'a> {
 impl<'a> Wire<'a> for AlterConfigsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let responses = reader.array()?;
@@ -165,7 +165,7 @@ impl Default for AlterConfigsResourceResponse<'_> {
 impl<'a> Wire<'a> for AlterConfigsResourceResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;

@@ -24,7 +24,7 @@ impl Default for AlterPartitionReassignmentsRequest<'_> {
 impl<'a> Wire<'a> for AlterPartitionReassignmentsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let timeout_ms = reader.i32()?;
@@ -64,7 +64,7 @@ pub struct ReassignableTopic<'a> {
 impl<'a> Wire<'a> for ReassignableTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -90,7 +90,7 @@ pub struct ReassignablePartition<'a> {
 impl<'a> Wire<'a> for ReassignablePartition<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let replicas = reader.nullable_array()?;
@@ -180,7 +180,7 @@ pub struct ReassignableTopicResponse<'a> {
 impl<'a> Wire<'a> for ReassignableTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -213,7 +213,7 @@ impl Default for ReassignablePartitionResponse<'_> {
 impl<'a> Wire<'a> for ReassignablePartitionResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

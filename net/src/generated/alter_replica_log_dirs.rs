@@ -15,7 +15,7 @@ pub struct AlterReplicaLogDirsRequest<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let dirs = reader.array()?;
         if reader.flexible() {
@@ -49,7 +49,7 @@ pub struct AlterReplicaLogDir<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDir<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let path = reader.string()?;
         let topics = reader.array()?;
@@ -79,7 +79,7 @@ pub struct AlterReplicaLogDirTopic<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -109,7 +109,7 @@ pub struct AlterReplicaLogDirsResponse<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -145,7 +145,7 @@ pub struct AlterReplicaLogDirTopicResult<'a> {
 impl<'a> Wire<'a> for AlterReplicaLogDirTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -175,7 +175,7 @@ pub struct AlterReplicaLogDirPartitionResult {
 impl<'a> Wire<'a> for AlterReplicaLogDirPartitionResult {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct AlterShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -48,7 +48,7 @@ pub struct AlterShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -74,7 +74,7 @@ pub struct AlterShareGroupOffsetsRequestPartition {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestPartition {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let start_offset = reader.i64()?;
@@ -104,7 +104,7 @@ pub struct AlterShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -143,7 +143,7 @@ pub struct AlterShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -172,7 +172,7 @@ pub struct AlterShareGroupOffsetsResponsePartition<'a> {
 impl<'a> Wire<'a> for AlterShareGroupOffsetsResponsePartition<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

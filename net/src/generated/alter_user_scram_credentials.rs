@@ -16,7 +16,7 @@ pub struct AlterUserScramCredentialsRequest<'a> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let deletions = reader.array()?;
         let upsertions = reader.array()?;
@@ -48,7 +48,7 @@ pub struct ScramCredentialDeletion<'a> {
 impl<'a> Wire<'a> for ScramCredentialDeletion<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let mechanism = reader.i8()?;
@@ -111,7 +111,7 @@ pub struct AlterUserScramCredentialsResponse<'a> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -150,7 +150,7 @@ impl Default for AlterUserScramCredentialsResult<'_> {
 impl<'a> Wire<'a> for AlterUserScramCredentialsResult<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let user = reader.string()?;
         let error_code = reader.i16()?;

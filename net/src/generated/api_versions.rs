@@ -33,7 +33,7 @@ impl Default for ApiVersionsRequest<'_> {
 impl<'a> Wire<'a> for ApiVersionsRequest<'a> {
     const BYTES_MIN: usize = 0;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let client_software_name = if v >= 3 { reader.string()? } else { "" };
@@ -198,7 +198,7 @@ pub struct ApiVersion {
 impl<'a> Wire<'a> for ApiVersion {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let api_key = reader.i16()?;
         let min_version = reader.i16()?;
@@ -234,7 +234,7 @@ pub struct SupportedFeatureKey<'a> {
 impl<'a> Wire<'a> for SupportedFeatureKey<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let min_version = reader.i16()?;
@@ -266,7 +266,7 @@ pub struct FinalizedFeatureKey<'a> {
 impl<'a> Wire<'a> for FinalizedFeatureKey<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let max_version_level = reader.i16()?;

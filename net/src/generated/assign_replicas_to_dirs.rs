@@ -23,7 +23,7 @@ impl Default for AssignReplicasToDirsRequest<'_> {
 impl<'a> Wire<'a> for AssignReplicasToDirsRequest<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         let broker_epoch = reader.i64()?;
@@ -59,7 +59,7 @@ pub struct RequestDirectoryData<'a> {
 impl<'a> Wire<'a> for RequestDirectoryData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.uuid()?;
         let topics = reader.array()?;
@@ -85,7 +85,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -110,7 +110,7 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         reader.skip_tags()?;
@@ -135,7 +135,7 @@ pub struct AssignReplicasToDirsResponse<'a> {
 impl<'a> Wire<'a> for AssignReplicasToDirsResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -171,7 +171,7 @@ pub struct ResponseDirectoryData<'a> {
 impl<'a> Wire<'a> for ResponseDirectoryData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.uuid()?;
         let topics = reader.array()?;
@@ -197,7 +197,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -223,7 +223,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

@@ -31,7 +31,7 @@ impl Default for BeginQuorumEpochRequest<'_> {
 impl<'a> Wire<'a> for BeginQuorumEpochRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -77,7 +77,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -110,7 +110,7 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 12;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -152,7 +152,7 @@ pub struct LeaderEndpoint<'a> {
 impl<'a> Wire<'a> for LeaderEndpoint<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -233,7 +233,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -265,7 +265,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -303,7 +303,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

@@ -110,7 +110,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -143,7 +143,7 @@ pub struct Feature<'a> {
 impl<'a> Wire<'a> for Feature<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let min_supported_version = reader.i16()?;
@@ -180,7 +180,7 @@ impl Default for BrokerRegistrationResponse {
 impl<'a> Wire<'a> for BrokerRegistrationResponse {
     const BYTES_MIN: usize = 15;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct ConsumerGroupDescribeRequest<'a> {
 impl<'a> Wire<'a> for ConsumerGroupDescribeRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_ids = reader.array()?;
         let include_authorized_operations = reader.bool()?;
@@ -48,7 +48,7 @@ pub struct ConsumerGroupDescribeResponse<'a> {
 impl<'a> Wire<'a> for ConsumerGroupDescribeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -244,7 +244,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let topic_name = reader.string()?;
@@ -271,7 +271,7 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;

@@ -107,7 +107,7 @@ pub struct RequestTopicPartitions<'a> {
 impl<'a> Wire<'a> for RequestTopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -191,7 +191,7 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
@@ -215,7 +215,7 @@ pub struct ResponseTopicPartitions<'a> {
 impl<'a> Wire<'a> for ResponseTopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;

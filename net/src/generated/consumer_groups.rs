@@ -14,7 +14,7 @@ pub struct ConsumerGroupMetadataKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -89,7 +89,7 @@ pub struct ConsumerGroupPartitionMetadataKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupPartitionMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -120,7 +120,7 @@ pub struct ConsumerGroupPartitionMetadataValue<'a> {
 impl<'a> Wire<'a> for ConsumerGroupPartitionMetadataValue<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         reader.skip_tags()?;
@@ -152,7 +152,7 @@ pub struct TopicMetadata<'a> {
 impl<'a> Wire<'a> for TopicMetadata<'a> {
     const BYTES_MIN: usize = 23;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let topic_name = reader.string()?;
@@ -182,7 +182,7 @@ pub struct PartitionMetadata<'a> {
 impl<'a> Wire<'a> for PartitionMetadata<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let racks = reader.array()?;
@@ -208,7 +208,7 @@ pub struct ConsumerGroupMemberMetadataKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupMemberMetadataKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -333,7 +333,7 @@ pub struct ClassicMemberMetadata<'a> {
 impl<'a> Wire<'a> for ClassicMemberMetadata<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let session_timeout_ms = reader.i32()?;
         let supported_protocols = reader.array()?;
@@ -359,7 +359,7 @@ pub struct ClassicProtocol<'a> {
 impl<'a> Wire<'a> for ClassicProtocol<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let metadata = reader.bytes()?;
@@ -384,7 +384,7 @@ pub struct ConsumerGroupTargetAssignmentMetadataKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupTargetAssignmentMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -460,7 +460,7 @@ pub struct ConsumerGroupTargetAssignmentMemberKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupTargetAssignmentMemberKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -493,7 +493,7 @@ pub struct ConsumerGroupTargetAssignmentMemberValue<'a> {
 impl<'a> Wire<'a> for ConsumerGroupTargetAssignmentMemberValue<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
@@ -523,7 +523,7 @@ pub struct TopicPartition<'a> {
 impl<'a> Wire<'a> for TopicPartition<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -549,7 +549,7 @@ pub struct ConsumerGroupCurrentMemberAssignmentKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupCurrentMemberAssignmentKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -680,7 +680,7 @@ pub struct ConsumerGroupRegularExpressionKey<'a> {
 impl<'a> Wire<'a> for ConsumerGroupRegularExpressionKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let regular_expression = reader.string()?;
@@ -715,7 +715,7 @@ pub struct ConsumerGroupRegularExpressionValue<'a> {
 impl<'a> Wire<'a> for ConsumerGroupRegularExpressionValue<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let version = reader.i64()?;

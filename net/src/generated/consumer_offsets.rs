@@ -16,7 +16,7 @@ pub struct LegacyOffsetCommitKey<'a> {
 impl<'a> Wire<'a> for LegacyOffsetCommitKey<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         let topic = reader.string()?;
@@ -53,7 +53,7 @@ pub struct LegacyOffsetCommitValue<'a> {
 impl<'a> Wire<'a> for LegacyOffsetCommitValue<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let offset = reader.i64()?;
         let metadata = reader.string()?;
@@ -86,7 +86,7 @@ pub struct OffsetCommitKey<'a> {
 impl<'a> Wire<'a> for OffsetCommitKey<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         let topic = reader.string()?;
@@ -203,7 +203,7 @@ pub struct GroupMetadataKey<'a> {
 impl<'a> Wire<'a> for GroupMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group = reader.string()?;
         Ok(Self { group })

@@ -76,7 +76,7 @@ pub struct ConsumerProtocolSubscriptionTopicPartition<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolSubscriptionTopicPartition<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -100,7 +100,7 @@ pub struct ConsumerProtocolAssignment<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolAssignment<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let assigned_partitions = reader.array()?;
         let user_data = reader.nullable_bytes()?;
@@ -130,7 +130,7 @@ pub struct ConsumerProtocolAssignmentTopicPartition<'a> {
 impl<'a> Wire<'a> for ConsumerProtocolAssignmentTopicPartition<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;

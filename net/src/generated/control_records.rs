@@ -14,7 +14,7 @@ pub struct EndTxnMarker {
 impl<'a> Wire<'a> for EndTxnMarker {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let coordinator_epoch = reader.i32()?;
         Ok(Self { coordinator_epoch })
@@ -44,7 +44,7 @@ pub struct LeaderChangeMessage<'a> {
 impl<'a> Wire<'a> for LeaderChangeMessage<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let version = reader.i16()?;
         let leader_id = reader.i32()?;
@@ -83,7 +83,7 @@ pub struct Voter {
 impl<'a> Wire<'a> for Voter {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let voter_id = reader.i32()?;

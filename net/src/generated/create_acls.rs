@@ -15,7 +15,7 @@ pub struct CreateAclsRequest<'a> {
 impl<'a> Wire<'a> for CreateAclsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let creations = reader.array()?;
         if reader.flexible() {
@@ -118,7 +118,7 @@ pub struct CreateAclsResponse<'a> {
 impl<'a> Wire<'a> for CreateAclsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -160,7 +160,7 @@ impl Default for AclCreationResult<'_> {
 impl<'a> Wire<'a> for AclCreationResult<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;

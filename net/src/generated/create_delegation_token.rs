@@ -31,7 +31,7 @@ impl Default for CreateDelegationTokenRequest<'_> {
 impl<'a> Wire<'a> for CreateDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let owner_principal_type = if v == 3 { reader.nullable_string()? } else { Some("") };
@@ -81,7 +81,7 @@ pub struct CreatableRenewers<'a> {
 impl<'a> Wire<'a> for CreatableRenewers<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;

@@ -17,7 +17,7 @@ pub struct CreatePartitionsRequest<'a> {
 impl<'a> Wire<'a> for CreatePartitionsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -64,7 +64,7 @@ impl Default for CreatePartitionsTopic<'_> {
 impl<'a> Wire<'a> for CreatePartitionsTopic<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let count = reader.i32()?;
@@ -95,7 +95,7 @@ pub struct CreatePartitionsAssignment<'a> {
 impl<'a> Wire<'a> for CreatePartitionsAssignment<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_ids = reader.array()?;
         if reader.flexible() {
@@ -123,7 +123,7 @@ pub struct CreatePartitionsResponse<'a> {
 impl<'a> Wire<'a> for CreatePartitionsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -160,7 +160,7 @@ pub struct CreatePartitionsTopicResult<'a> {
 impl<'a> Wire<'a> for CreatePartitionsTopicResult<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let error_code = reader.i16()?;

@@ -23,7 +23,7 @@ impl Default for CreateTopicsRequest<'_> {
 impl<'a> Wire<'a> for CreateTopicsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -104,7 +104,7 @@ pub struct CreatableReplicaAssignment<'a> {
 impl<'a> Wire<'a> for CreatableReplicaAssignment<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let broker_ids = reader.array()?;
@@ -140,7 +140,7 @@ impl Default for CreatableTopicConfig<'_> {
 impl<'a> Wire<'a> for CreatableTopicConfig<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;
@@ -170,7 +170,7 @@ pub struct CreateTopicsResponse<'a> {
 impl<'a> Wire<'a> for CreateTopicsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;

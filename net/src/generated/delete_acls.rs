@@ -15,7 +15,7 @@ pub struct DeleteAclsRequest<'a> {
 impl<'a> Wire<'a> for DeleteAclsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let filters = reader.array()?;
         if reader.flexible() {
@@ -118,7 +118,7 @@ pub struct DeleteAclsResponse<'a> {
 impl<'a> Wire<'a> for DeleteAclsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let filter_results = reader.array()?;
@@ -161,7 +161,7 @@ impl Default for DeleteAclsFilterResult<'_> {
 impl<'a> Wire<'a> for DeleteAclsFilterResult<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;

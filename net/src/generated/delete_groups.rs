@@ -15,7 +15,7 @@ pub struct DeleteGroupsRequest<'a> {
 impl<'a> Wire<'a> for DeleteGroupsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let groups_names = reader.array()?;
         if reader.flexible() {
@@ -49,7 +49,7 @@ pub struct DeleteGroupsResponse<'a> {
 impl<'a> Wire<'a> for DeleteGroupsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -87,7 +87,7 @@ pub struct DeletableGroupResult<'a> {
 impl<'a> Wire<'a> for DeletableGroupResult<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;

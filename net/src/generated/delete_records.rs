@@ -16,7 +16,7 @@ pub struct DeleteRecordsRequest<'a> {
 impl<'a> Wire<'a> for DeleteRecordsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         let timeout_ms = reader.i32()?;
@@ -52,7 +52,7 @@ pub struct DeleteRecordsTopic<'a> {
 impl<'a> Wire<'a> for DeleteRecordsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -82,7 +82,7 @@ pub struct DeleteRecordsPartition {
 impl<'a> Wire<'a> for DeleteRecordsPartition {
     const BYTES_MIN: usize = 12;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let offset = reader.i64()?;
@@ -114,7 +114,7 @@ pub struct DeleteRecordsResponse<'a> {
 impl<'a> Wire<'a> for DeleteRecordsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -150,7 +150,7 @@ pub struct DeleteRecordsTopicResult<'a> {
 impl<'a> Wire<'a> for DeleteRecordsTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -181,7 +181,7 @@ pub struct DeleteRecordsPartitionResult {
 impl<'a> Wire<'a> for DeleteRecordsPartitionResult {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let low_watermark = reader.i64()?;

@@ -16,7 +16,7 @@ pub struct DeleteShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -47,7 +47,7 @@ pub struct DeleteShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         reader.skip_tags()?;
@@ -73,7 +73,7 @@ pub struct DeleteShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -113,7 +113,7 @@ pub struct DeleteShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 21;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;

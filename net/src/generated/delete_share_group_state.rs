@@ -16,7 +16,7 @@ pub struct DeleteShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -48,7 +48,7 @@ pub struct DeleteStateData<'a> {
 impl<'a> Wire<'a> for DeleteStateData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -73,7 +73,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         reader.skip_tags()?;
@@ -96,7 +96,7 @@ pub struct DeleteShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for DeleteShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
@@ -126,7 +126,7 @@ pub struct DeleteStateResult<'a> {
 impl<'a> Wire<'a> for DeleteStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -153,7 +153,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;

@@ -19,7 +19,7 @@ pub struct DeleteTopicsRequest<'a> {
 impl<'a> Wire<'a> for DeleteTopicsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topics = if v == 6 { reader.array()? } else { Array::empty() };
@@ -66,7 +66,7 @@ pub struct DeleteTopicState<'a> {
 impl<'a> Wire<'a> for DeleteTopicState<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.nullable_string()?;
         let topic_id = reader.uuid()?;
@@ -92,7 +92,7 @@ pub struct DeleteTopicsResponse<'a> {
 impl<'a> Wire<'a> for DeleteTopicsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let responses = reader.array()?;
@@ -138,7 +138,7 @@ impl Default for DeletableTopicResult<'_> {
 impl<'a> Wire<'a> for DeletableTopicResult<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v == 6 { reader.nullable_string()? } else { Some(reader.string()?) };

@@ -104,7 +104,7 @@ impl Default for DescribeAclsResponse<'_> {
 impl<'a> Wire<'a> for DescribeAclsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -154,7 +154,7 @@ impl Default for DescribeAclsResource<'_> {
 impl<'a> Wire<'a> for DescribeAclsResource<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -190,7 +190,7 @@ pub struct AclDescription<'a> {
 impl<'a> Wire<'a> for AclDescription<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal = reader.string()?;
         let host = reader.string()?;

@@ -16,7 +16,7 @@ pub struct DescribeClientQuotasRequest<'a> {
 impl<'a> Wire<'a> for DescribeClientQuotasRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let components = reader.array()?;
         let strict = reader.bool()?;
@@ -59,7 +59,7 @@ impl Default for ComponentData<'_> {
 impl<'a> Wire<'a> for ComponentData<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let match_type = reader.i8()?;
@@ -104,7 +104,7 @@ impl Default for DescribeClientQuotasResponse<'_> {
 impl<'a> Wire<'a> for DescribeClientQuotasResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -146,7 +146,7 @@ pub struct EntryData<'a> {
 impl<'a> Wire<'a> for EntryData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity = reader.array()?;
         let values = reader.array()?;
@@ -182,7 +182,7 @@ impl Default for EntityData<'_> {
 impl<'a> Wire<'a> for EntityData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let entity_type = reader.string()?;
         let entity_name = reader.nullable_string()?;
@@ -212,7 +212,7 @@ pub struct ValueData<'a> {
 impl<'a> Wire<'a> for ValueData<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.f64()?;

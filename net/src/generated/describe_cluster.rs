@@ -29,7 +29,7 @@ impl Default for DescribeClusterRequest {
 impl<'a> Wire<'a> for DescribeClusterRequest {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let include_cluster_authorized_operations = reader.bool()?;

@@ -18,7 +18,7 @@ pub struct DescribeConfigsRequest<'a> {
 impl<'a> Wire<'a> for DescribeConfigsRequest<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resources = reader.array()?;
@@ -69,7 +69,7 @@ impl Default for DescribeConfigsResource<'_> {
 impl<'a> Wire<'a> for DescribeConfigsResource<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -101,7 +101,7 @@ pub struct DescribeConfigsResponse<'a> {
 impl<'a> Wire<'a> for DescribeConfigsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let results = reader.array()?;
@@ -277,7 +277,7 @@ impl Default for DescribeConfigsSynonym<'_> {
 impl<'a> Wire<'a> for DescribeConfigsSynonym<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let value = reader.nullable_string()?;

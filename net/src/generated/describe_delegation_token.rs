@@ -21,7 +21,7 @@ impl Default for DescribeDelegationTokenRequest<'_> {
 impl<'a> Wire<'a> for DescribeDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let owners = reader.nullable_array()?;
         if reader.flexible() {
@@ -55,7 +55,7 @@ pub struct DescribeDelegationTokenOwner<'a> {
 impl<'a> Wire<'a> for DescribeDelegationTokenOwner<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;
@@ -86,7 +86,7 @@ pub struct DescribeDelegationTokenResponse<'a> {
 impl<'a> Wire<'a> for DescribeDelegationTokenResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let tokens = reader.array()?;
@@ -203,7 +203,7 @@ pub struct DescribedDelegationTokenRenewer<'a> {
 impl<'a> Wire<'a> for DescribedDelegationTokenRenewer<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let principal_type = reader.string()?;
         let principal_name = reader.string()?;

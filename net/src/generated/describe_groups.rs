@@ -17,7 +17,7 @@ pub struct DescribeGroupsRequest<'a> {
 impl<'a> Wire<'a> for DescribeGroupsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let groups = reader.array()?;
@@ -60,7 +60,7 @@ pub struct DescribeGroupsResponse<'a> {
 impl<'a> Wire<'a> for DescribeGroupsResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };

@@ -21,7 +21,7 @@ impl Default for DescribeLogDirsRequest<'_> {
 impl<'a> Wire<'a> for DescribeLogDirsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.nullable_array()?;
         if reader.flexible() {
@@ -55,7 +55,7 @@ pub struct DescribableLogDirTopic<'a> {
 impl<'a> Wire<'a> for DescribableLogDirTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -87,7 +87,7 @@ pub struct DescribeLogDirsResponse<'a> {
 impl<'a> Wire<'a> for DescribeLogDirsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -195,7 +195,7 @@ pub struct DescribeLogDirsTopic<'a> {
 impl<'a> Wire<'a> for DescribeLogDirsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -227,7 +227,7 @@ pub struct DescribeLogDirsPartition {
 impl<'a> Wire<'a> for DescribeLogDirsPartition {
     const BYTES_MIN: usize = 21;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let partition_size = reader.i64()?;

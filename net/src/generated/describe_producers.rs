@@ -15,7 +15,7 @@ pub struct DescribeProducersRequest<'a> {
 impl<'a> Wire<'a> for DescribeProducersRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         reader.skip_tags()?;
@@ -45,7 +45,7 @@ pub struct TopicRequest<'a> {
 impl<'a> Wire<'a> for TopicRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -71,7 +71,7 @@ pub struct DescribeProducersResponse<'a> {
 impl<'a> Wire<'a> for DescribeProducersResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -103,7 +103,7 @@ pub struct TopicResponse<'a> {
 impl<'a> Wire<'a> for TopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -131,7 +131,7 @@ pub struct PartitionResponse<'a> {
 impl<'a> Wire<'a> for PartitionResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

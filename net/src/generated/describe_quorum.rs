@@ -15,7 +15,7 @@ pub struct DescribeQuorumRequest<'a> {
 impl<'a> Wire<'a> for DescribeQuorumRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topics = reader.array()?;
         reader.skip_tags()?;
@@ -45,7 +45,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -70,7 +70,7 @@ pub struct RequestPartitionData {
 impl<'a> Wire<'a> for RequestPartitionData {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         reader.skip_tags()?;
@@ -109,7 +109,7 @@ impl Default for DescribeQuorumResponse<'_> {
 impl<'a> Wire<'a> for DescribeQuorumResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;
@@ -153,7 +153,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -257,7 +257,7 @@ pub struct Node<'a> {
 impl<'a> Wire<'a> for Node<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let listeners = reader.array()?;
@@ -285,7 +285,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;

@@ -15,7 +15,7 @@ pub struct DescribeShareGroupOffsetsRequest<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let groups = reader.array()?;
         reader.skip_tags()?;
@@ -51,7 +51,7 @@ impl Default for DescribeShareGroupOffsetsRequestGroup<'_> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestGroup<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.nullable_array()?;
@@ -77,7 +77,7 @@ pub struct DescribeShareGroupOffsetsRequestTopic<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -103,7 +103,7 @@ pub struct DescribeShareGroupOffsetsResponse<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -137,7 +137,7 @@ pub struct DescribeShareGroupOffsetsResponseGroup<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseGroup<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -168,7 +168,7 @@ pub struct DescribeShareGroupOffsetsResponseTopic<'a> {
 impl<'a> Wire<'a> for DescribeShareGroupOffsetsResponseTopic<'a> {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let topic_id = reader.uuid()?;

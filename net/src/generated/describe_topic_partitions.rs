@@ -56,7 +56,7 @@ pub struct TopicRequest<'a> {
 impl<'a> Wire<'a> for TopicRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         reader.skip_tags()?;
@@ -80,7 +80,7 @@ pub struct RequestCursor<'a> {
 impl<'a> Wire<'a> for RequestCursor<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partition_index = reader.i32()?;
@@ -276,7 +276,7 @@ pub struct ResponseCursor<'a> {
 impl<'a> Wire<'a> for ResponseCursor<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partition_index = reader.i32()?;

@@ -15,7 +15,7 @@ pub struct DescribeTransactionsRequest<'a> {
 impl<'a> Wire<'a> for DescribeTransactionsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_ids = reader.array()?;
         reader.skip_tags()?;
@@ -45,7 +45,7 @@ pub struct DescribeTransactionsResponse<'a> {
 impl<'a> Wire<'a> for DescribeTransactionsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let transaction_states = reader.array()?;
@@ -132,7 +132,7 @@ pub struct TopicData<'a> {
 impl<'a> Wire<'a> for TopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;

@@ -21,7 +21,7 @@ impl Default for DescribeUserScramCredentialsRequest<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let users = reader.nullable_array()?;
         reader.skip_tags()?;
@@ -50,7 +50,7 @@ pub struct UserName<'a> {
 impl<'a> Wire<'a> for UserName<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         reader.skip_tags()?;
@@ -87,7 +87,7 @@ impl Default for DescribeUserScramCredentialsResponse<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -133,7 +133,7 @@ impl Default for DescribeUserScramCredentialsResult<'_> {
 impl<'a> Wire<'a> for DescribeUserScramCredentialsResult<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let user = reader.string()?;
         let error_code = reader.i16()?;
@@ -163,7 +163,7 @@ pub struct CredentialInfo {
 impl<'a> Wire<'a> for CredentialInfo {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mechanism = reader.i8()?;
         let iterations = reader.i32()?;

@@ -24,7 +24,7 @@ impl Default for ElectLeadersRequest<'_> {
 impl<'a> Wire<'a> for ElectLeadersRequest<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let election_type = if v >= 1 { reader.i8()? } else { 0 };
@@ -68,7 +68,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -100,7 +100,7 @@ pub struct ElectLeadersResponse<'a> {
 impl<'a> Wire<'a> for ElectLeadersResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -144,7 +144,7 @@ pub struct ReplicaElectionResult<'a> {
 impl<'a> Wire<'a> for ReplicaElectionResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partition_result = reader.array()?;
@@ -181,7 +181,7 @@ impl Default for PartitionResult<'_> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_id = reader.i32()?;
         let error_code = reader.i16()?;

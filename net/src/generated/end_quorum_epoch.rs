@@ -18,7 +18,7 @@ pub struct EndQuorumEpochRequest<'a> {
 impl<'a> Wire<'a> for EndQuorumEpochRequest<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let cluster_id = reader.nullable_string()?;
@@ -60,7 +60,7 @@ pub struct RequestTopicData<'a> {
 impl<'a> Wire<'a> for RequestTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -146,7 +146,7 @@ pub struct ReplicaInfo {
 impl<'a> Wire<'a> for ReplicaInfo {
     const BYTES_MIN: usize = 21;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let candidate_id = reader.i32()?;
         let candidate_directory_id = reader.uuid()?;
@@ -176,7 +176,7 @@ pub struct LeaderEndpoint<'a> {
 impl<'a> Wire<'a> for LeaderEndpoint<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -257,7 +257,7 @@ pub struct ResponseTopicData<'a> {
 impl<'a> Wire<'a> for ResponseTopicData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_name = reader.string()?;
         let partitions = reader.array()?;
@@ -289,7 +289,7 @@ pub struct ResponsePartitionData {
 impl<'a> Wire<'a> for ResponsePartitionData {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;
@@ -327,7 +327,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

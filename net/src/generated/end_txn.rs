@@ -18,7 +18,7 @@ pub struct EndTxnRequest<'a> {
 impl<'a> Wire<'a> for EndTxnRequest<'a> {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let producer_id = reader.i64()?;
@@ -70,7 +70,7 @@ impl Default for EndTxnResponse {
 impl<'a> Wire<'a> for EndTxnResponse {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;

@@ -25,7 +25,7 @@ impl Default for EnvelopeRequest<'_> {
 impl<'a> Wire<'a> for EnvelopeRequest<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let request_data = reader.bytes()?;
         let request_principal = reader.nullable_bytes()?;
@@ -59,7 +59,7 @@ pub struct EnvelopeResponse<'a> {
 impl<'a> Wire<'a> for EnvelopeResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let response_data = reader.nullable_bytes()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct ExpireDelegationTokenRequest<'a> {
 impl<'a> Wire<'a> for ExpireDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let hmac = reader.bytes()?;
         let expiry_time_period_ms = reader.i64()?;
@@ -53,7 +53,7 @@ pub struct ExpireDelegationTokenResponse {
 impl<'a> Wire<'a> for ExpireDelegationTokenResponse {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let expiry_timestamp_ms = reader.i64()?;

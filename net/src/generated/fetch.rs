@@ -163,7 +163,7 @@ impl Default for ReplicaState {
 impl<'a> Wire<'a> for ReplicaState {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let replica_id = reader.i32()?;
         let replica_epoch = reader.i64()?;
@@ -194,7 +194,7 @@ pub struct FetchTopic<'a> {
 impl<'a> Wire<'a> for FetchTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -342,7 +342,7 @@ pub struct ForgottenTopic<'a> {
 impl<'a> Wire<'a> for ForgottenTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -451,7 +451,7 @@ pub struct FetchableTopicResponse<'a> {
 impl<'a> Wire<'a> for FetchableTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic = if v <= 12 { reader.string()? } else { "" };
@@ -628,7 +628,7 @@ impl Default for EpochEndOffset {
 impl<'a> Wire<'a> for EpochEndOffset {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let end_offset = reader.i64()?;
@@ -663,7 +663,7 @@ impl Default for LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -698,7 +698,7 @@ impl Default for SnapshotId {
 impl<'a> Wire<'a> for SnapshotId {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -726,7 +726,7 @@ pub struct AbortedTransaction {
 impl<'a> Wire<'a> for AbortedTransaction {
     const BYTES_MIN: usize = 16;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let producer_id = reader.i64()?;
         let first_offset = reader.i64()?;
@@ -761,7 +761,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

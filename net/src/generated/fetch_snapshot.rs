@@ -72,7 +72,7 @@ pub struct RequestTopicSnapshot<'a> {
 impl<'a> Wire<'a> for RequestTopicSnapshot<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -150,7 +150,7 @@ pub struct RequestSnapshotId {
 impl<'a> Wire<'a> for RequestSnapshotId {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -233,7 +233,7 @@ pub struct ResponseTopicSnapshot<'a> {
 impl<'a> Wire<'a> for ResponseTopicSnapshot<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -321,7 +321,7 @@ pub struct ResponseSnapshotId {
 impl<'a> Wire<'a> for ResponseSnapshotId {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let end_offset = reader.i64()?;
         let epoch = reader.i32()?;
@@ -349,7 +349,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -379,7 +379,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

@@ -20,7 +20,7 @@ pub struct FindCoordinatorRequest<'a> {
 impl<'a> Wire<'a> for FindCoordinatorRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let key = if v <= 3 { reader.string()? } else { "" };

@@ -15,7 +15,7 @@ pub struct GetTelemetrySubscriptionsRequest {
 impl<'a> Wire<'a> for GetTelemetrySubscriptionsRequest {
     const BYTES_MIN: usize = 17;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let client_instance_id = reader.uuid()?;
         reader.skip_tags()?;

@@ -21,7 +21,7 @@ impl Default for RequestHeader<'_> {
 impl<'a> Wire<'a> for RequestHeader<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let request_api_key = reader.i16()?;
         let request_api_version = reader.i16()?;
@@ -62,7 +62,7 @@ pub struct ResponseHeader {
 impl<'a> Wire<'a> for ResponseHeader {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let correlation_id = reader.i32()?;
         if reader.flexible() {

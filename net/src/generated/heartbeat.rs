@@ -17,7 +17,7 @@ pub struct HeartbeatRequest<'a> {
 impl<'a> Wire<'a> for HeartbeatRequest<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -64,7 +64,7 @@ pub struct HeartbeatResponse {
 impl<'a> Wire<'a> for HeartbeatResponse {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };

@@ -16,7 +16,7 @@ pub struct IncrementalAlterConfigsRequest<'a> {
 impl<'a> Wire<'a> for IncrementalAlterConfigsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resources = reader.array()?;
         let validate_only = reader.bool()?;
@@ -53,7 +53,7 @@ pub struct AlterConfigsResource<'a> {
 impl<'a> Wire<'a> for AlterConfigsResource<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let resource_type = reader.i8()?;
         let resource_name = reader.string()?;
@@ -92,7 +92,7 @@ impl Default for AlterableConfig<'_> {
 impl<'a> Wire<'a> for AlterableConfig<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let config_operation = reader.i8()?;
@@ -124,7 +124,7 @@ pub struct IncrementalAlterConfigsResponse<'a> {
 impl<'a> Wire<'a> for IncrementalAlterConfigsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let responses = reader.array()?;
@@ -168,7 +168,7 @@ impl Default for AlterConfigsResourceResponse<'_> {
 impl<'a> Wire<'a> for AlterConfigsResourceResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let error_message = reader.nullable_string()?;

@@ -16,7 +16,7 @@ pub struct InitializeShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for InitializeShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -48,7 +48,7 @@ pub struct InitializeStateData<'a> {
 impl<'a> Wire<'a> for InitializeStateData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -75,7 +75,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 17;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let state_epoch = reader.i32()?;
@@ -104,7 +104,7 @@ pub struct InitializeShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for InitializeShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
@@ -134,7 +134,7 @@ pub struct InitializeStateResult<'a> {
 impl<'a> Wire<'a> for InitializeStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -161,7 +161,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;

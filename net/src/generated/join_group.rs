@@ -107,7 +107,7 @@ pub struct JoinGroupRequestProtocol<'a> {
 impl<'a> Wire<'a> for JoinGroupRequestProtocol<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let metadata = reader.bytes()?;
@@ -242,7 +242,7 @@ pub struct JoinGroupResponseMember<'a> {
 impl<'a> Wire<'a> for JoinGroupResponseMember<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;

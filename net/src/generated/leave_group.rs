@@ -19,7 +19,7 @@ pub struct LeaveGroupRequest<'a> {
 impl<'a> Wire<'a> for LeaveGroupRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -70,7 +70,7 @@ pub struct MemberIdentity<'a> {
 impl<'a> Wire<'a> for MemberIdentity<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let member_id = reader.string()?;
@@ -109,7 +109,7 @@ pub struct LeaveGroupResponse<'a> {
 impl<'a> Wire<'a> for LeaveGroupResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -163,7 +163,7 @@ impl Default for MemberResponse<'_> {
 impl<'a> Wire<'a> for MemberResponse<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_id = reader.string()?;
         let group_instance_id = reader.nullable_string()?;

@@ -16,7 +16,7 @@ pub struct ListConfigResourcesRequest<'a> {
 impl<'a> Wire<'a> for ListConfigResourcesRequest<'a> {
     const BYTES_MIN: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resource_types = if v == 1 { reader.array()? } else { Array::empty() };
@@ -53,7 +53,7 @@ pub struct ListConfigResourcesResponse<'a> {
 impl<'a> Wire<'a> for ListConfigResourcesResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -96,7 +96,7 @@ impl Default for ConfigResource<'_> {
 impl<'a> Wire<'a> for ConfigResource<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let resource_name = reader.string()?;

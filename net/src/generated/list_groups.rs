@@ -18,7 +18,7 @@ pub struct ListGroupsRequest<'a> {
 impl<'a> Wire<'a> for ListGroupsRequest<'a> {
     const BYTES_MIN: usize = 0;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let states_filter = if v >= 4 { reader.array()? } else { Array::empty() };
@@ -66,7 +66,7 @@ pub struct ListGroupsResponse<'a> {
 impl<'a> Wire<'a> for ListGroupsResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 1 { reader.i32()? } else { 0 };
@@ -112,7 +112,7 @@ pub struct ListedGroup<'a> {
 impl<'a> Wire<'a> for ListedGroup<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;

@@ -20,7 +20,7 @@ pub struct ListOffsetsRequest<'a> {
 impl<'a> Wire<'a> for ListOffsetsRequest<'a> {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = reader.i32()?;
@@ -68,7 +68,7 @@ pub struct ListOffsetsTopic<'a> {
 impl<'a> Wire<'a> for ListOffsetsTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -106,7 +106,7 @@ impl Default for ListOffsetsPartition {
 impl<'a> Wire<'a> for ListOffsetsPartition {
     const BYTES_MIN: usize = 12;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -143,7 +143,7 @@ pub struct ListOffsetsResponse<'a> {
 impl<'a> Wire<'a> for ListOffsetsResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 2 { reader.i32()? } else { 0 };
@@ -183,7 +183,7 @@ pub struct ListOffsetsTopicResponse<'a> {
 impl<'a> Wire<'a> for ListOffsetsTopicResponse<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;

@@ -22,7 +22,7 @@ impl Default for ListPartitionReassignmentsRequest<'_> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let timeout_ms = reader.i32()?;
         let topics = reader.nullable_array()?;
@@ -54,7 +54,7 @@ pub struct ListPartitionReassignmentsTopics<'a> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsTopics<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -88,7 +88,7 @@ impl Default for ListPartitionReassignmentsResponse<'_> {
 impl<'a> Wire<'a> for ListPartitionReassignmentsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -126,7 +126,7 @@ pub struct OngoingTopicReassignment<'a> {
 impl<'a> Wire<'a> for OngoingTopicReassignment<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -154,7 +154,7 @@ pub struct OngoingPartitionReassignment<'a> {
 impl<'a> Wire<'a> for OngoingPartitionReassignment<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let replicas = reader.array()?;

@@ -31,7 +31,7 @@ impl Default for ListTransactionsRequest<'_> {
 impl<'a> Wire<'a> for ListTransactionsRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let state_filters = reader.array()?;
@@ -79,7 +79,7 @@ pub struct ListTransactionsResponse<'a> {
 impl<'a> Wire<'a> for ListTransactionsResponse<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;
@@ -118,7 +118,7 @@ pub struct TransactionState<'a> {
 impl<'a> Wire<'a> for TransactionState<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         let producer_id = reader.i64()?;

@@ -32,7 +32,7 @@ impl Default for MetadataRequest<'_> {
 impl<'a> Wire<'a> for MetadataRequest<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topics = if v >= 1 { reader.nullable_array()? } else { Some(reader.array()?) };
@@ -104,7 +104,7 @@ impl Default for MetadataRequestTopic<'_> {
 impl<'a> Wire<'a> for MetadataRequestTopic<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let topic_id = if v >= 10 { reader.uuid()? } else { Uuid::ZERO };
@@ -239,7 +239,7 @@ pub struct MetadataResponseBroker<'a> {
 impl<'a> Wire<'a> for MetadataResponseBroker<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let node_id = reader.i32()?;

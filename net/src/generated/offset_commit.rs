@@ -97,7 +97,7 @@ pub struct OffsetCommitRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetCommitRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -149,7 +149,7 @@ impl Default for OffsetCommitRequestPartition<'_> {
 impl<'a> Wire<'a> for OffsetCommitRequestPartition<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -190,7 +190,7 @@ pub struct OffsetCommitResponse<'a> {
 impl<'a> Wire<'a> for OffsetCommitResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 3 { reader.i32()? } else { 0 };
@@ -233,7 +233,7 @@ pub struct OffsetCommitResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetCommitResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -271,7 +271,7 @@ pub struct OffsetCommitResponsePartition {
 impl<'a> Wire<'a> for OffsetCommitResponsePartition {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct OffsetDeleteRequest<'a> {
 impl<'a> Wire<'a> for OffsetDeleteRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -46,7 +46,7 @@ pub struct OffsetDeleteRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetDeleteRequestTopic<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -69,7 +69,7 @@ pub struct OffsetDeleteRequestPartition {
 impl<'a> Wire<'a> for OffsetDeleteRequestPartition {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         Ok(Self { partition_index })
@@ -92,7 +92,7 @@ pub struct OffsetDeleteResponse<'a> {
 impl<'a> Wire<'a> for OffsetDeleteResponse<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let throttle_time_ms = reader.i32()?;
@@ -126,7 +126,7 @@ pub struct OffsetDeleteResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetDeleteResponseTopic<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -150,7 +150,7 @@ pub struct OffsetDeleteResponsePartition {
 impl<'a> Wire<'a> for OffsetDeleteResponsePartition {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

@@ -33,7 +33,7 @@ impl Default for OffsetFetchRequest<'_> {
 impl<'a> Wire<'a> for OffsetFetchRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = if v <= 7 { reader.string()? } else { "" };
@@ -101,7 +101,7 @@ pub struct OffsetFetchRequestTopic<'a> {
 impl<'a> Wire<'a> for OffsetFetchRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -142,7 +142,7 @@ impl Default for OffsetFetchRequestGroup<'_> {
 impl<'a> Wire<'a> for OffsetFetchRequestGroup<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_id = reader.string()?;
@@ -182,7 +182,7 @@ pub struct OffsetFetchRequestTopics<'a> {
 impl<'a> Wire<'a> for OffsetFetchRequestTopics<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };
@@ -222,7 +222,7 @@ pub struct OffsetFetchResponse<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponse<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = if v >= 3 { reader.i32()? } else { 0 };
@@ -277,7 +277,7 @@ pub struct OffsetFetchResponseTopic<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -368,7 +368,7 @@ pub struct OffsetFetchResponseGroup<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseGroup<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -400,7 +400,7 @@ pub struct OffsetFetchResponseTopics<'a> {
 impl<'a> Wire<'a> for OffsetFetchResponseTopics<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 9 { reader.string()? } else { "" };

@@ -23,7 +23,7 @@ impl Default for OffsetForLeaderEpochRequest<'_> {
 impl<'a> Wire<'a> for OffsetForLeaderEpochRequest<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let replica_id = if v >= 3 { reader.i32()? } else { -2 };
@@ -63,7 +63,7 @@ pub struct OffsetForLeaderTopic<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -100,7 +100,7 @@ impl Default for OffsetForLeaderPartition {
 impl<'a> Wire<'a> for OffsetForLeaderPartition {
     const BYTES_MIN: usize = 12;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let current_leader_epoch = reader.i32()?;
@@ -134,7 +134,7 @@ pub struct OffsetForLeaderEpochResponse<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderEpochResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -170,7 +170,7 @@ pub struct OffsetForLeaderTopicResult<'a> {
 impl<'a> Wire<'a> for OffsetForLeaderTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -208,7 +208,7 @@ impl Default for EpochEndOffset {
 impl<'a> Wire<'a> for EpochEndOffset {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let partition = reader.i32()?;

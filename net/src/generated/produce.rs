@@ -19,7 +19,7 @@ pub struct ProduceRequest<'a> {
 impl<'a> Wire<'a> for ProduceRequest<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.nullable_string()?;
         let acks = reader.i16()?;
@@ -64,7 +64,7 @@ pub struct TopicProduceData<'a> {
 impl<'a> Wire<'a> for TopicProduceData<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 12 { reader.string()? } else { "" };
@@ -102,7 +102,7 @@ pub struct PartitionProduceData<'a> {
 impl<'a> Wire<'a> for PartitionProduceData<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let index = reader.i32()?;
         let records = reader.nullable_records()?;
@@ -189,7 +189,7 @@ pub struct TopicProduceResponse<'a> {
 impl<'a> Wire<'a> for TopicProduceResponse<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 12 { reader.string()? } else { "" };
@@ -326,7 +326,7 @@ pub struct BatchIndexAndErrorMessage<'a> {
 impl<'a> Wire<'a> for BatchIndexAndErrorMessage<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let batch_index = reader.i32()?;
         let batch_index_error_message = reader.nullable_string()?;
@@ -363,7 +363,7 @@ impl Default for LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -394,7 +394,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

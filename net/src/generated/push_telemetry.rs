@@ -59,7 +59,7 @@ pub struct PushTelemetryResponse {
 impl<'a> Wire<'a> for PushTelemetryResponse {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

@@ -16,7 +16,7 @@ pub struct ReadShareGroupStateSummaryRequest<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateSummaryRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -48,7 +48,7 @@ pub struct ReadStateSummaryData<'a> {
 impl<'a> Wire<'a> for ReadStateSummaryData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -74,7 +74,7 @@ pub struct PartitionData {
 impl<'a> Wire<'a> for PartitionData {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -101,7 +101,7 @@ pub struct ReadShareGroupStateSummaryResponse<'a> {
 impl<'a> Wire<'a> for ReadShareGroupStateSummaryResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
@@ -131,7 +131,7 @@ pub struct ReadStateSummaryResult<'a> {
 impl<'a> Wire<'a> for ReadStateSummaryResult<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;

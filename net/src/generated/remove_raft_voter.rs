@@ -23,7 +23,7 @@ impl Default for RemoveRaftVoterRequest<'_> {
 impl<'a> Wire<'a> for RemoveRaftVoterRequest<'a> {
     const BYTES_MIN: usize = 22;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let cluster_id = reader.nullable_string()?;
         let voter_id = reader.i32()?;
@@ -66,7 +66,7 @@ impl Default for RemoveRaftVoterResponse<'_> {
 impl<'a> Wire<'a> for RemoveRaftVoterResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

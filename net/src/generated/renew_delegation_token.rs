@@ -16,7 +16,7 @@ pub struct RenewDelegationTokenRequest<'a> {
 impl<'a> Wire<'a> for RenewDelegationTokenRequest<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let hmac = reader.bytes()?;
         let renew_period_ms = reader.i64()?;
@@ -53,7 +53,7 @@ pub struct RenewDelegationTokenResponse {
 impl<'a> Wire<'a> for RenewDelegationTokenResponse {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let expiry_timestamp_ms = reader.i64()?;

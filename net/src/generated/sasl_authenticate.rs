@@ -13,7 +13,7 @@ pub struct SaslAuthenticateRequest<'a> {
 impl<'a> Wire<'a> for SaslAuthenticateRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let auth_bytes = reader.bytes()?;
         if reader.flexible() {
@@ -56,7 +56,7 @@ impl Default for SaslAuthenticateResponse<'_> {
 impl<'a> Wire<'a> for SaslAuthenticateResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let error_code = reader.i16()?;

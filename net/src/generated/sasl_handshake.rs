@@ -15,7 +15,7 @@ pub struct SaslHandshakeRequest<'a> {
 impl<'a> Wire<'a> for SaslHandshakeRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mechanism = reader.string()?;
         Ok(Self { mechanism })
@@ -43,7 +43,7 @@ pub struct SaslHandshakeResponse<'a> {
 impl<'a> Wire<'a> for SaslHandshakeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let error_code = reader.i16()?;
         let mechanisms = reader.array()?;

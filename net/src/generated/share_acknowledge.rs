@@ -76,7 +76,7 @@ pub struct AcknowledgeTopic<'a> {
 impl<'a> Wire<'a> for AcknowledgeTopic<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -102,7 +102,7 @@ pub struct AcknowledgePartition<'a> {
 impl<'a> Wire<'a> for AcknowledgePartition<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let acknowledgement_batches = reader.array()?;
@@ -129,7 +129,7 @@ pub struct AcknowledgementBatch<'a> {
 impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -217,7 +217,7 @@ pub struct ShareAcknowledgeTopicResponse<'a> {
 impl<'a> Wire<'a> for ShareAcknowledgeTopicResponse<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -277,7 +277,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -307,7 +307,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

@@ -123,7 +123,7 @@ pub struct FetchTopic<'a> {
 impl<'a> Wire<'a> for FetchTopic<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -149,7 +149,7 @@ pub struct FetchPartition<'a> {
 impl<'a> Wire<'a> for FetchPartition<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let acknowledgement_batches = reader.array()?;
@@ -176,7 +176,7 @@ pub struct AcknowledgementBatch<'a> {
 impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -206,7 +206,7 @@ pub struct ForgottenTopic<'a> {
 impl<'a> Wire<'a> for ForgottenTopic<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -285,7 +285,7 @@ pub struct ShareFetchableTopicResponse<'a> {
 impl<'a> Wire<'a> for ShareFetchableTopicResponse<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -366,7 +366,7 @@ pub struct LeaderIdAndEpoch {
 impl<'a> Wire<'a> for LeaderIdAndEpoch {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;
@@ -395,7 +395,7 @@ pub struct AcquiredRecords {
 impl<'a> Wire<'a> for AcquiredRecords {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -427,7 +427,7 @@ pub struct NodeEndpoint<'a> {
 impl<'a> Wire<'a> for NodeEndpoint<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let node_id = reader.i32()?;
         let host = reader.string()?;

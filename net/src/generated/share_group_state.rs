@@ -16,7 +16,7 @@ pub struct ShareSnapshotKey<'a> {
 impl<'a> Wire<'a> for ShareSnapshotKey<'a> {
     const BYTES_MIN: usize = 22;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -144,7 +144,7 @@ pub struct ShareSnapshotStateBatch {
 impl<'a> Wire<'a> for ShareSnapshotStateBatch {
     const BYTES_MIN: usize = 20;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -177,7 +177,7 @@ pub struct ShareUpdateKey<'a> {
 impl<'a> Wire<'a> for ShareUpdateKey<'a> {
     const BYTES_MIN: usize = 22;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topic_id = reader.uuid()?;
@@ -290,7 +290,7 @@ pub struct ShareUpdateStateBatch {
 impl<'a> Wire<'a> for ShareUpdateStateBatch {
     const BYTES_MIN: usize = 20;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;

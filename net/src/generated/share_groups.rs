@@ -15,7 +15,7 @@ pub struct ShareGroupMemberMetadataKey<'a> {
 impl<'a> Wire<'a> for ShareGroupMemberMetadataKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -62,7 +62,7 @@ impl Default for ShareGroupMemberMetadataValue<'_> {
 impl<'a> Wire<'a> for ShareGroupMemberMetadataValue<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let rack_id = reader.nullable_string()?;
         let client_id = reader.string()?;
@@ -97,7 +97,7 @@ pub struct ShareGroupMetadataKey<'a> {
 impl<'a> Wire<'a> for ShareGroupMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -129,7 +129,7 @@ pub struct ShareGroupMetadataValue {
 impl<'a> Wire<'a> for ShareGroupMetadataValue {
     const BYTES_MIN: usize = 13;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let metadata_hash = reader.i64()?;
@@ -162,7 +162,7 @@ pub struct ShareGroupTargetAssignmentMetadataKey<'a> {
 impl<'a> Wire<'a> for ShareGroupTargetAssignmentMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -238,7 +238,7 @@ pub struct ShareGroupTargetAssignmentMemberKey<'a> {
 impl<'a> Wire<'a> for ShareGroupTargetAssignmentMemberKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -271,7 +271,7 @@ pub struct ShareGroupTargetAssignmentMemberValue<'a> {
 impl<'a> Wire<'a> for ShareGroupTargetAssignmentMemberValue<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_partitions = reader.array()?;
         reader.skip_tags()?;
@@ -301,7 +301,7 @@ pub struct TopicPartition<'a> {
 impl<'a> Wire<'a> for TopicPartition<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -327,7 +327,7 @@ pub struct ShareGroupCurrentMemberAssignmentKey<'a> {
 impl<'a> Wire<'a> for ShareGroupCurrentMemberAssignmentKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -363,7 +363,7 @@ pub struct ShareGroupCurrentMemberAssignmentValue<'a> {
 impl<'a> Wire<'a> for ShareGroupCurrentMemberAssignmentValue<'a> {
     const BYTES_MIN: usize = 11;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_epoch = reader.i32()?;
         let previous_member_epoch = reader.i32()?;
@@ -401,7 +401,7 @@ pub struct TopicPartitions<'a> {
 impl<'a> Wire<'a> for TopicPartitions<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -426,7 +426,7 @@ pub struct ShareGroupStatePartitionMetadataKey<'a> {
 impl<'a> Wire<'a> for ShareGroupStatePartitionMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -459,7 +459,7 @@ pub struct ShareGroupStatePartitionMetadataValue<'a> {
 impl<'a> Wire<'a> for ShareGroupStatePartitionMetadataValue<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let initializing_topics = reader.array()?;
         let initialized_topics = reader.array()?;
@@ -494,7 +494,7 @@ pub struct TopicPartitionsInfo<'a> {
 impl<'a> Wire<'a> for TopicPartitionsInfo<'a> {
     const BYTES_MIN: usize = 19;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let topic_name = reader.string()?;
@@ -522,7 +522,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let topic_name = reader.string()?;

@@ -18,7 +18,7 @@ pub struct StreamsGroupDescribeRequest<'a> {
 impl<'a> Wire<'a> for StreamsGroupDescribeRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let group_ids = reader.array()?;
@@ -58,7 +58,7 @@ pub struct StreamsGroupDescribeResponse<'a> {
 impl<'a> Wire<'a> for StreamsGroupDescribeResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let groups = reader.array()?;
@@ -195,7 +195,7 @@ pub struct Topology<'a> {
 impl<'a> Wire<'a> for Topology<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let subtopologies = reader.nullable_array()?;
@@ -343,7 +343,7 @@ pub struct Endpoint<'a> {
 impl<'a> Wire<'a> for Endpoint<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -370,7 +370,7 @@ pub struct TaskOffset<'a> {
 impl<'a> Wire<'a> for TaskOffset<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partition = reader.i32()?;
@@ -401,7 +401,7 @@ pub struct Assignment<'a> {
 impl<'a> Wire<'a> for Assignment<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let active_tasks = reader.array()?;
         let standby_tasks = reader.array()?;
@@ -429,7 +429,7 @@ pub struct TaskIds<'a> {
 impl<'a> Wire<'a> for TaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -455,7 +455,7 @@ pub struct KeyValue<'a> {
 impl<'a> Wire<'a> for KeyValue<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -483,7 +483,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.i32()?;
@@ -516,7 +516,7 @@ pub struct TopologyDescription<'a> {
 impl<'a> Wire<'a> for TopologyDescription<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopologies = reader.array()?;
         let global_stores = reader.array()?;
@@ -543,7 +543,7 @@ pub struct TopologyDescriptionSubtopology<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let nodes = reader.array()?;

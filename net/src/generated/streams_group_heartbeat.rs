@@ -137,7 +137,7 @@ pub struct Topology<'a> {
 impl<'a> Wire<'a> for Topology<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let subtopologies = reader.array()?;
@@ -213,7 +213,7 @@ pub struct CopartitionGroup<'a> {
 impl<'a> Wire<'a> for CopartitionGroup<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let source_topics = reader.array()?;
         let source_topic_regex = reader.array()?;
@@ -241,7 +241,7 @@ pub struct KeyValue<'a> {
 impl<'a> Wire<'a> for KeyValue<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -269,7 +269,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.i32()?;
@@ -301,7 +301,7 @@ pub struct RequestEndpoint<'a> {
 impl<'a> Wire<'a> for RequestEndpoint<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -328,7 +328,7 @@ pub struct TaskOffset<'a> {
 impl<'a> Wire<'a> for TaskOffset<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partition = reader.i32()?;
@@ -358,7 +358,7 @@ pub struct RequestTaskIds<'a> {
 impl<'a> Wire<'a> for RequestTaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -546,7 +546,7 @@ pub struct Status<'a> {
 impl<'a> Wire<'a> for Status<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let status_code = reader.i8()?;
         let status_detail = reader.string()?;
@@ -572,7 +572,7 @@ pub struct TopicPartition<'a> {
 impl<'a> Wire<'a> for TopicPartition<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partitions = reader.array()?;
@@ -598,7 +598,7 @@ pub struct ResponseTaskIds<'a> {
 impl<'a> Wire<'a> for ResponseTaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -624,7 +624,7 @@ pub struct ResponseEndpoint<'a> {
 impl<'a> Wire<'a> for ResponseEndpoint<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;

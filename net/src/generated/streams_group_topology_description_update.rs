@@ -54,7 +54,7 @@ pub struct TopologyDescription<'a> {
 impl<'a> Wire<'a> for TopologyDescription<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopologies = reader.array()?;
         let global_stores = reader.array()?;
@@ -80,7 +80,7 @@ pub struct TopologyDescriptionSubtopology<'a> {
 impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let nodes = reader.array()?;
@@ -171,7 +171,7 @@ pub struct StreamsGroupTopologyDescriptionUpdateResponse<'a> {
 impl<'a> Wire<'a> for StreamsGroupTopologyDescriptionUpdateResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

@@ -14,7 +14,7 @@ pub struct StreamsGroupMetadataKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -148,7 +148,7 @@ pub struct LastAssignmentConfig<'a> {
 impl<'a> Wire<'a> for LastAssignmentConfig<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -174,7 +174,7 @@ pub struct StreamsGroupMemberMetadataKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupMemberMetadataKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -289,7 +289,7 @@ pub struct Endpoint<'a> {
 impl<'a> Wire<'a> for Endpoint<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let host = reader.string()?;
         let port = reader.u16()?;
@@ -315,7 +315,7 @@ pub struct KeyValue<'a> {
 impl<'a> Wire<'a> for KeyValue<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -340,7 +340,7 @@ pub struct StreamsGroupTargetAssignmentMetadataKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupTargetAssignmentMetadataKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -416,7 +416,7 @@ pub struct StreamsGroupTargetAssignmentMemberKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupTargetAssignmentMemberKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -451,7 +451,7 @@ pub struct StreamsGroupTargetAssignmentMemberValue<'a> {
 impl<'a> Wire<'a> for StreamsGroupTargetAssignmentMemberValue<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let active_tasks = reader.array()?;
         let standby_tasks = reader.array()?;
@@ -485,7 +485,7 @@ pub struct StreamsGroupTargetAssignmentMemberTaskIds<'a> {
 impl<'a> Wire<'a> for StreamsGroupTargetAssignmentMemberTaskIds<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let subtopology_id = reader.string()?;
         let partitions = reader.array()?;
@@ -511,7 +511,7 @@ pub struct StreamsGroupCurrentMemberAssignmentKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupCurrentMemberAssignmentKey<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let member_id = reader.string()?;
@@ -657,7 +657,7 @@ pub struct StreamsGroupTopologyKey<'a> {
 impl<'a> Wire<'a> for StreamsGroupTopologyKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         Ok(Self { group_id })
@@ -689,7 +689,7 @@ pub struct StreamsGroupTopologyValue<'a> {
 impl<'a> Wire<'a> for StreamsGroupTopologyValue<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let epoch = reader.i32()?;
         let subtopologies = reader.array()?;
@@ -771,7 +771,7 @@ pub struct CopartitionGroup<'a> {
 impl<'a> Wire<'a> for CopartitionGroup<'a> {
     const BYTES_MIN: usize = 4;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let source_topics = reader.array()?;
         let source_topic_regex = reader.array()?;
@@ -799,7 +799,7 @@ pub struct TopicConfig<'a> {
 impl<'a> Wire<'a> for TopicConfig<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let key = reader.string()?;
         let value = reader.string()?;
@@ -827,7 +827,7 @@ pub struct TopicInfo<'a> {
 impl<'a> Wire<'a> for TopicInfo<'a> {
     const BYTES_MIN: usize = 9;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.i32()?;

@@ -88,7 +88,7 @@ pub struct SyncGroupRequestAssignment<'a> {
 impl<'a> Wire<'a> for SyncGroupRequestAssignment<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let member_id = reader.string()?;
         let assignment = reader.bytes()?;

@@ -14,7 +14,7 @@ pub struct TransactionLogKey<'a> {
 impl<'a> Wire<'a> for TransactionLogKey<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let transactional_id = reader.string()?;
         Ok(Self { transactional_id })
@@ -198,7 +198,7 @@ pub struct PartitionsSchema<'a> {
 impl<'a> Wire<'a> for PartitionsSchema<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = reader.string()?;
         let partition_ids = reader.array()?;

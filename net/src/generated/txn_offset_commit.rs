@@ -116,7 +116,7 @@ pub struct TxnOffsetCommitRequestTopic<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitRequestTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 5 { reader.string()? } else { "" };
@@ -168,7 +168,7 @@ impl Default for TxnOffsetCommitRequestPartition<'_> {
 impl<'a> Wire<'a> for TxnOffsetCommitRequestPartition<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let partition_index = reader.i32()?;
@@ -208,7 +208,7 @@ pub struct TxnOffsetCommitResponse<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitResponse<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let topics = reader.array()?;
@@ -247,7 +247,7 @@ pub struct TxnOffsetCommitResponseTopic<'a> {
 impl<'a> Wire<'a> for TxnOffsetCommitResponseTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let name = if v <= 5 { reader.string()? } else { "" };
@@ -285,7 +285,7 @@ pub struct TxnOffsetCommitResponsePartition {
 impl<'a> Wire<'a> for TxnOffsetCommitResponsePartition {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

@@ -15,7 +15,7 @@ pub struct UnregisterBrokerRequest {
 impl<'a> Wire<'a> for UnregisterBrokerRequest {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let broker_id = reader.i32()?;
         reader.skip_tags()?;
@@ -52,7 +52,7 @@ impl Default for UnregisterBrokerResponse<'_> {
 impl<'a> Wire<'a> for UnregisterBrokerResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let throttle_time_ms = reader.i32()?;
         let error_code = reader.i16()?;

@@ -24,7 +24,7 @@ impl Default for UpdateFeaturesRequest<'_> {
 impl<'a> Wire<'a> for UpdateFeaturesRequest<'a> {
     const BYTES_MIN: usize = 6;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let timeout_ms = reader.i32()?;
@@ -74,7 +74,7 @@ impl Default for FeatureUpdateKey<'_> {
 impl<'a> Wire<'a> for FeatureUpdateKey<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let feature = reader.string()?;
@@ -128,7 +128,7 @@ impl Default for UpdateFeaturesResponse<'_> {
 impl<'a> Wire<'a> for UpdateFeaturesResponse<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let v = reader.version();
         let throttle_time_ms = reader.i32()?;
@@ -178,7 +178,7 @@ impl Default for UpdatableFeatureResult<'_> {
 impl<'a> Wire<'a> for UpdatableFeatureResult<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let feature = reader.string()?;
         let error_code = reader.i16()?;

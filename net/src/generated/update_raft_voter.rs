@@ -83,7 +83,7 @@ pub struct Listener<'a> {
 impl<'a> Wire<'a> for Listener<'a> {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let host = reader.string()?;
@@ -111,7 +111,7 @@ pub struct KRaftVersionFeature {
 impl<'a> Wire<'a> for KRaftVersionFeature {
     const BYTES_MIN: usize = 5;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let min_supported_version = reader.i16()?;
         let max_supported_version = reader.i16()?;
@@ -193,7 +193,7 @@ impl Default for CurrentLeader<'_> {
 impl<'a> Wire<'a> for CurrentLeader<'a> {
     const BYTES_MIN: usize = 14;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let leader_id = reader.i32()?;
         let leader_epoch = reader.i32()?;

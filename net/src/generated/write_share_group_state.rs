@@ -16,7 +16,7 @@ pub struct WriteShareGroupStateRequest<'a> {
 impl<'a> Wire<'a> for WriteShareGroupStateRequest<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let group_id = reader.string()?;
         let topics = reader.array()?;
@@ -48,7 +48,7 @@ pub struct WriteStateData<'a> {
 impl<'a> Wire<'a> for WriteStateData<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -141,7 +141,7 @@ pub struct StateBatch {
 impl<'a> Wire<'a> for StateBatch {
     const BYTES_MIN: usize = 20;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let first_offset = reader.i64()?;
         let last_offset = reader.i64()?;
@@ -172,7 +172,7 @@ pub struct WriteShareGroupStateResponse<'a> {
 impl<'a> Wire<'a> for WriteShareGroupStateResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let results = reader.array()?;
         reader.skip_tags()?;
@@ -202,7 +202,7 @@ pub struct WriteStateResult<'a> {
 impl<'a> Wire<'a> for WriteStateResult<'a> {
     const BYTES_MIN: usize = 18;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic_id = reader.uuid()?;
         let partitions = reader.array()?;
@@ -229,7 +229,7 @@ pub struct PartitionResult<'a> {
 impl<'a> Wire<'a> for PartitionResult<'a> {
     const BYTES_MIN: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition = reader.i32()?;
         let error_code = reader.i16()?;

@@ -15,7 +15,7 @@ pub struct WriteTxnMarkersRequest<'a> {
 impl<'a> Wire<'a> for WriteTxnMarkersRequest<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let markers = reader.array()?;
         reader.skip_tags()?;
@@ -97,7 +97,7 @@ pub struct WritableTxnMarkerTopic<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerTopic<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partition_indexes = reader.array()?;
@@ -122,7 +122,7 @@ pub struct WriteTxnMarkersResponse<'a> {
 impl<'a> Wire<'a> for WriteTxnMarkersResponse<'a> {
     const BYTES_MIN: usize = 2;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let markers = reader.array()?;
         reader.skip_tags()?;
@@ -152,7 +152,7 @@ pub struct WritableTxnMarkerResult<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerResult<'a> {
     const BYTES_MIN: usize = 10;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let producer_id = reader.i64()?;
         let topics = reader.array()?;
@@ -178,7 +178,7 @@ pub struct WritableTxnMarkerTopicResult<'a> {
 impl<'a> Wire<'a> for WritableTxnMarkerTopicResult<'a> {
     const BYTES_MIN: usize = 3;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let name = reader.string()?;
         let partitions = reader.array()?;
@@ -204,7 +204,7 @@ pub struct WritableTxnMarkerPartitionResult {
 impl<'a> Wire<'a> for WritableTxnMarkerPartitionResult {
     const BYTES_MIN: usize = 7;
 
-    #[inline]
+    #[inline(always)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let partition_index = reader.i32()?;
         let error_code = reader.i16()?;

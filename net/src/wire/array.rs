@@ -73,6 +73,7 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
         self.iter().next()
     }
 
+    #[inline]
     pub(super) fn write_elements(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         if writer.is_in_pieces() {
             return self.write_in_pieces(writer);
@@ -192,6 +193,7 @@ enum Source<'x, 'a, T> {
 impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         match &mut self.0 {
             Source::Wire { left: 0, .. } => None,
@@ -225,10 +227,12 @@ macro_rules! number {
             const BYTES_MIN: usize = size_of::<$name>();
             const IS_FIXED: bool = true;
 
+            #[inline]
             fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
                 reader.$name()
             }
 
+            #[inline]
             fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
                 writer.$name(*self);
                 Ok(())
@@ -266,5 +270,66 @@ impl<'a> Wire<'a> for &'a str {
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+    use crate::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+    use crate::wire::Message;
+
+    const NAMED: i16 = 12;
+
+    /// What is remembered of the array that was passed last must not be taken for another one, however
+    /// many there are of one length, of none, and behind each other.
+    #[test]
+    fn walking_gives_what_was_written_whatever_was_passed_last() {
+        let partition = |index| FetchPartition { partition: index, ..Default::default() };
+        let shapes: [&[i32]; 7] =
+            [&[], &[0], &[1], &[3, 3, 3], &[0, 2, 0], &[2, 0, 0], &[1, 2, 3, 4, 5]];
+        for version in [4, 11, NAMED] {
+            for shape in shapes {
+                let topics: Vec<FetchTopic<'_>> = shape
+                    .iter()
+                    .map(|count| FetchTopic {
+                        topic: "some",
+                        partitions: (0..*count).map(partition).collect(),
+                        ..Default::default()
+                    })
+                    .collect();
+                let request = FetchRequest { topics: topics.into(), ..Default::default() };
+                let mut bytes = Vec::new();
+                request.encode(version, &mut bytes).expect("it can be said");
+                let (read, length) = FetchRequest::decode(&bytes, version).expect("it is good");
+                assert_eq!(length, bytes.len());
+                for _ in 0..2 {
+                    assert_eq!(read, request, "{shape:?} version {version}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_refused_before_anything_is_walked() {
+        let names = ["plain", "größer", "another that is longer than a word or two"];
+        let topics: Vec<_> =
+            names.map(|it| MetadataRequestTopic { name: Some(it), ..Default::default() }).into();
+        let request = MetadataRequest { topics: Some(topics.into()), ..Default::default() };
+        let mut bytes = Vec::new();
+        request.encode(NAMED, &mut bytes).expect("it can be said");
+        let (read, _) = MetadataRequest::decode(&bytes, NAMED).expect("it is good");
+        assert_eq!(read, request);
+        for name in names {
+            let at = bytes.windows(name.len()).position(|it| it == name.as_bytes());
+            let at = at.expect("it was written");
+            for valid_up_to in [0, 1, name.len() - 1] {
+                let mut bad = bytes.clone();
+                bad[at + valid_up_to] = 0xff;
+                let refused = MetadataRequest::decode(&bad, NAMED).map(|_| ()).unwrap_err();
+                assert!(matches!(refused, DecodeError::Utf8 { .. }), "{name}: {refused}");
+            }
+        }
     }
 }

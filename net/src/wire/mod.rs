@@ -49,9 +49,12 @@ pub trait Wire<'a>: Sized + Clone {
     /// # Errors
     /// When the bytes are not such values.
     fn check(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
+        // A copy can stay in registers.
+        let mut own = *reader;
         for _ in 0..count {
-            Self::read(reader)?;
+            Self::read(&mut own)?;
         }
+        *reader = own;
         Ok(())
     }
 }

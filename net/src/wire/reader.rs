@@ -12,6 +12,17 @@ use super::{Array, DecodeError, Records, Uuid, Wire};
 /// Tagged fields of one struct that are not counted.
 const TAGS_USUAL_MAX: u32 = 16;
 
+/// What is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Its value.
+    Value,
+    /// To know that it is good: what was read is thrown away, so texts come out empty.
+    Check,
+    /// To come behind it. It was checked before.
+    Skip,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -19,9 +30,18 @@ pub struct Reader<'a> {
     checked: Option<&'a Checked>,
     version: i16,
     flexible: bool,
+    /// The bytes were checked before, by a reader that this one is a copy of.
+    trusts: bool,
+    reads: For,
     /// Elements that arrays may still have, all together.
     elements_left: u32,
+    /// The array that was passed last, by the bytes that remained at its first element and behind its
+    /// last one. Whoever walks over what it is in need not look for its end a second time.
+    passed: (u32, u32),
 }
+
+/// No array: one that begins where nothing remains ends there.
+const NONE_PASSED: (u32, u32) = (0, 0);
 
 /// The length of something, or that it is null.
 type Length = Option<usize>;
@@ -30,7 +50,16 @@ impl<'a> Reader<'a> {
     #[must_use]
     #[inline]
     pub fn new(bytes: &'a [u8], version: i16, flexible: bool) -> Self {
-        Self { bytes, checked: None, version, flexible, elements_left: u32::MAX }
+        Self {
+            bytes,
+            checked: None,
+            version,
+            flexible,
+            trusts: false,
+            reads: For::Value,
+            elements_left: u32::MAX,
+            passed: NONE_PASSED,
+        }
     }
 
     /// A reader that refuses more elements of arrays than this, all arrays of a message together.
@@ -69,7 +98,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When fewer bytes remain.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let Some((taken, rest)) = self.bytes.split_at_checked(count) else {
             return Err(DecodeError::Short { wanted: count, remaining: self.bytes.len() });
@@ -78,7 +107,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((taken, rest)) = self.bytes.split_first_chunk::<N>() else {
             return Err(DecodeError::Short { wanted: N, remaining: self.bytes.len() });
@@ -105,7 +134,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When too few bytes remain.
-    #[inline]
+    #[inline(always)]
     pub fn i16(&mut self) -> Result<i16, DecodeError> {
         Ok(i16::from_be_bytes(self.fixed()?))
     }
@@ -119,7 +148,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When too few bytes remain.
-    #[inline]
+    #[inline(always)]
     pub fn i32(&mut self) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.fixed()?))
     }
@@ -133,7 +162,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When too few bytes remain.
-    #[inline]
+    #[inline(always)]
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.fixed()?))
     }
@@ -156,7 +185,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the bytes end before the number, or it needs more than 32 bits.
-    #[inline]
+    #[inline(always)]
     pub fn uvarint(&mut self) -> Result<u32, DecodeError> {
         // Nearly all have one byte; the lengths of batches have two or three.
         let (value, rest) = match self.bytes {
@@ -184,7 +213,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Varint)
     }
 
-    #[inline]
+    #[inline(always)]
     fn compact_length(&mut self) -> Result<Length, DecodeError> {
         Ok(self.uvarint()?.checked_sub(1).map(|it| it as usize))
     }
@@ -204,15 +233,19 @@ impl<'a> Reader<'a> {
         if self.flexible { self.compact_length() } else { self.length16() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes_length(&mut self) -> Result<Length, DecodeError> {
         if self.flexible { self.compact_length() } else { self.length32() }
     }
 
     #[inline]
     fn text(&mut self, length: usize) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.take(length)?)
-            .map_err(|it| DecodeError::Utf8 { valid_up_to: it.valid_up_to() })
+        let bytes = self.take(length)?;
+        // Nearly all are ASCII, and that is found out sooner.
+        if self.reads == For::Skip || self.reads == For::Check && bytes.is_ascii() {
+            return Ok("");
+        }
+        std::str::from_utf8(bytes).map_err(|it| DecodeError::Utf8 { valid_up_to: it.valid_up_to() })
     }
 
     /// # Errors
@@ -246,7 +279,7 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When it is too long for what remains.
-    #[inline]
+    #[inline(always)]
     pub fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         self.bytes_length()?.map(|it| self.take(it)).transpose()
     }
@@ -290,12 +323,38 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Elements { count, left: self.elements_left });
         };
         self.elements_left = left;
-        let start = *self;
+        let mut start = *self;
         match self.checked {
-            None => T::check(self, count)?,
+            None if self.trusts && self.was_passed() => {
+                self.take(self.remaining() - self.passed.1 as usize)?;
+            }
+            None => self.pass::<T>(count)?,
             Some(checked) => self.check_in_pieces::<T>(count, checked)?,
         }
+        (start.trusts, start.passed) = (true, self.passed);
+        self.passed = NONE_PASSED;
+        if let (Ok(first), Ok(last)) =
+            (u32::try_from(start.remaining()), u32::try_from(self.remaining()))
+        {
+            self.passed = (first, last);
+        }
         Ok(Some(Array::from_wire(start, count)))
+    }
+
+    /// Whether the array that begins here is the one that was passed last.
+    #[inline]
+    fn was_passed(&self) -> bool {
+        self.passed.0 as usize == self.remaining() && self.passed != NONE_PASSED
+    }
+
+    /// Passes over the elements of an array.
+    #[inline]
+    fn pass<T: Wire<'a>>(&mut self, count: usize) -> Result<(), DecodeError> {
+        let reads = self.reads;
+        self.reads = if self.trusts { For::Skip } else { For::Check };
+        T::check(self, count)?;
+        self.reads = reads;
+        Ok(())
     }
 
     /// As [`Wire::check`], from where the piece before was over, until this one is.
@@ -358,7 +417,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When a field is longer than what remains, or `known` leaves some of its bytes.
-    #[inline]
+    #[inline(always)]
     pub fn tags(
         &mut self,
         known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
@@ -384,7 +443,8 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let tag = self.uvarint()?;
             let announced = self.uvarint()? as usize;
-            let mut field = Self { bytes: self.take(announced)?, checked: None, ..*self };
+            let bytes = self.take(announced)?;
+            let mut field = Self { bytes, checked: None, passed: NONE_PASSED, ..*self };
             if known(tag, &mut field)? && field.remaining() != 0 {
                 return Err(DecodeError::TagSize { tag, announced, unread: field.remaining() });
             }
@@ -397,7 +457,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When a field is longer than what remains.
-    #[inline]
+    #[inline(always)]
     pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
         self.tags(|_, _| Ok(false))
     }

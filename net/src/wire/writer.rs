@@ -113,6 +113,7 @@ impl<'w> Writer<'w> {
         self.all_or_nothing(write)
     }
 
+    #[inline]
     fn all_or_nothing(
         &mut self,
         write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
@@ -327,7 +328,7 @@ impl<'w> Writer<'w> {
     #[inline]
     pub fn array<'a, T: Wire<'a>>(&mut self, value: &Array<'a, T>) -> Result<(), EncodeError> {
         self.length32(value.len())?;
-        value.write_elements(self)
+        if value.is_empty() { Ok(()) } else { value.write_elements(self) }
     }
 
     /// # Errors

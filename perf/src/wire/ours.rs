@@ -21,11 +21,12 @@ pub(super) struct Desk {
     out: Vec<u8>,
     splices: Vec<Splice>,
     topics: Vec<Topic>,
+    names: String,
     partitions: Vec<Partition>,
 }
 
 struct Topic {
-    /// Where in the frame its name lies.
+    /// Where its name stands among the names.
     name: Range<usize>,
     id: Uuid,
     partitions: Range<usize>,
@@ -54,7 +55,13 @@ pub(super) fn once(case: &Case, frame: &[u8]) -> Vec<u8> {
 
 impl Desk {
     pub(super) fn new(_: &Case) -> Self {
-        Self { out: Vec::new(), splices: Vec::new(), topics: Vec::new(), partitions: Vec::new() }
+        Self {
+            out: Vec::new(),
+            splices: Vec::new(),
+            topics: Vec::new(),
+            names: String::new(),
+            partitions: Vec::new(),
+        }
     }
 
     pub(super) fn serve(&mut self, case: &Case, frame: &[u8]) -> usize {
@@ -64,6 +71,7 @@ impl Desk {
         self.out.clear();
         self.splices.clear();
         self.topics.clear();
+        self.names.clear();
         self.partitions.clear();
         match case.what {
             What::Produce => self.produce(frame, head, body),
@@ -71,6 +79,13 @@ impl Desk {
             What::Metadata => self.metadata(case, head, body),
         }
         self.out.len()
+    }
+
+    /// Keeps a name, and says where.
+    fn keep(&mut self, name: &str) -> Range<usize> {
+        let from = self.names.len();
+        self.names.push_str(name);
+        from..self.names.len()
     }
 
     fn produce(&mut self, frame: &[u8], head: Head<'_>, body: &[u8]) {
@@ -87,7 +102,7 @@ impl Desk {
                 self.partitions.push(Partition { index: it.index, at });
             }
             let partitions = first..self.partitions.len();
-            let name = range_of(frame, topic.name.as_bytes());
+            let name = self.keep(topic.name);
             self.topics.push(Topic { name, id: topic.topic_id, partitions });
         }
         let partition = |at: usize| PartitionProduceResponse {
@@ -99,7 +114,7 @@ impl Desk {
         let topic = |at: usize| {
             let Topic { name, partitions, .. } = &self.topics[at];
             TopicProduceResponse {
-                name: std::str::from_utf8(&frame[name.clone()]).expect("it was read as text"),
+                name: &self.names[name.clone()],
                 partition_responses: Array::made(partitions.clone(), &partition),
                 ..Default::default()
             }
@@ -145,7 +160,7 @@ impl Desk {
     fn metadata(&mut self, case: &Case, head: Head<'_>, body: &[u8]) {
         let (request, _) = MetadataRequest::decode(body, head.version).expect("it is good");
         for topic in request.topics.iter().flatten() {
-            let name = range_of(body, topic.name.expect("all are named").as_bytes());
+            let name = self.keep(topic.name.expect("all are named"));
             self.topics.push(Topic { name, id: topic.topic_id, partitions: 0..0 });
         }
         let replicas = [1, 2, 3];
@@ -164,9 +179,7 @@ impl Desk {
             ..Default::default()
         };
         let topic = |at: usize| MetadataResponseTopic {
-            name: Some(
-                std::str::from_utf8(&body[self.topics[at].name.clone()]).expect("it was text"),
-            ),
+            name: Some(&self.names[self.topics[at].name.clone()]),
             topic_id: self.topics[at].id,
             partitions: Array::made(0..case.partitions_of_topic, &partition),
             ..Default::default()
