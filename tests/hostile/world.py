@@ -15,8 +15,16 @@ from wire import METADATA, MIB, connect, read_frame
 FORK = multiprocessing.get_context("fork")
 
 
+def stand(core, fixed):
+    """Where this process runs, and whether before everything that is not fixed as well."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+        if fixed:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+
+
 class Broker:
-    def __init__(self, binary, settings=(), descriptors=None, priority=0):
+    def __init__(self, binary, settings=(), descriptors=None, priority=0, core=None):
         self.data = tempfile.TemporaryDirectory(prefix="corelane-hostile-")
         self.log = open(os.path.join(self.data.name, "log"), "w+")
         config = os.path.join(self.data.name, "config.properties")
@@ -30,6 +38,7 @@ class Broker:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
             if priority:
                 os.setpriority(os.PRIO_PROCESS, 0, priority)
+            stand(core, True)
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, text=True,
                                         preexec_fn=prepare)
         line = self.process.stdout.readline()
@@ -83,7 +92,7 @@ class Broker:
 class Other:
     """A process that runs `work(going, tell, ...)` until it is told to end. `tell` sends us a value."""
 
-    def __init__(self, work, *arguments, priority=0):
+    def __init__(self, work, *arguments, priority=0, core=None, fixed=False):
         self.going = FORK.Event()
         self.going.set()
         self.ours, theirs = FORK.Pipe()
@@ -91,6 +100,7 @@ class Other:
         def body():
             if priority:
                 os.setpriority(os.PRIO_PROCESS, 0, priority)
+            stand(core, fixed)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 work(self.going, theirs, *arguments)
@@ -136,16 +146,18 @@ def neighbour(going, link, port):
 
 
 class World:
-    def __init__(self, binary, settings, descriptors, slices, slice_seconds, priority):
+    def __init__(self, binary, settings, descriptors, slices, slice_seconds, priority, apart=False):
         self.slices, self.slice_seconds = slices, slice_seconds
-        self.broker = Broker(binary, settings, descriptors, priority)
+        first, second = sorted(os.sched_getaffinity(0))[:2] if apart else (None, None)
+        self.attackers_core = second
+        self.broker = Broker(binary, settings, descriptors, priority, first)
         self.port = self.broker.port
         self.others = []
-        self.neighbour = Other(neighbour, self.port, priority=priority)
+        self.neighbour = Other(neighbour, self.port, priority=priority, core=second, fixed=True)
         self.looks = []
 
     def attack(self, work, *arguments):
-        it = Other(work, self.port, *arguments)
+        it = Other(work, self.port, *arguments, core=self.attackers_core)
         self.others.append(it)
         return it
 
