@@ -1,6 +1,6 @@
 //! Every target survives its seeds and a number of mutants; every message, made-up values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use corelane_fuzz::values::{self, Schema};
@@ -81,4 +81,35 @@ fn every_target_has_its_program_and_every_folder_of_seeds_its_target() {
         let strangers: Vec<_> = names("seeds").difference(&known).cloned().collect();
         assert!(strangers.is_empty(), "seeds of no target: {strangers:?}");
     }
+}
+
+/// The packages of a lock file, each with the names of those it uses.
+fn packages(lock: &str) -> BTreeMap<String, Vec<String>> {
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let package = |text: &str| {
+        let name = text.lines().find_map(|it| it.strip_prefix("name = ")).and_then(quoted)?;
+        let uses = text.lines().filter(|it| it.starts_with(" \"")).filter_map(quoted);
+        let uses = uses.filter_map(|it| it.split(' ').next().map(str::to_owned));
+        Some((name, uses.collect()))
+    };
+    lock.split("[[package]]").filter_map(package).collect()
+}
+
+/// The folder above is a workspace of its own, whose lock file nothing else here would look at.
+#[test]
+fn the_lock_of_the_programs_knows_all_that_their_bodies_use() {
+    let read = |file: &str| fs::read_to_string(fuzz_dir().join(file)).expect("it is text");
+    let (ours, theirs) = (packages(&read("../Cargo.lock")), packages(&read("Cargo.lock")));
+    let (mut wanted, mut next) = (BTreeSet::new(), vec!["corelane-fuzz".to_owned()]);
+    while let Some(name) = next.pop() {
+        if wanted.insert(name.clone()) {
+            next.extend(ours[&name].iter().cloned());
+        }
+    }
+    assert!(wanted.contains("corelane-storage"), "the walk went empty: {wanted:?}");
+    let missing: Vec<_> = wanted.iter().filter(|it| !theirs.contains_key(*it)).collect();
+    assert!(
+        missing.is_empty(),
+        "fuzz/Cargo.lock lacks {missing:?}; run `cargo metadata --format-version 1 >/dev/null` in fuzz/"
+    );
 }
