@@ -1,23 +1,47 @@
 //! Which requests this broker offers: one table, and what is derived from it.
 //!
-//! A row says of one key which versions are accepted and which are announced; nothing else in
-//! the project decides that. What the protocol knows of a key, offered or not, is
-//! [`ApiKey::facts`]. Handlers and authorization are attached by the broker.
+//! A row says of one key which versions are accepted and which are announced, who serves it, by which
+//! listeners it may come, what it does with what others look at, and what its client has to be allowed;
+//! nothing else in the project decides that. What the protocol knows of a key, offered or not, is
+//! [`ApiKey::facts`]. A [`Handler`] names whoever serves a request; the broker has one for each, which
+//! its compiler sees to.
+//!
+//! What a client has to be allowed is written down and not asked yet: there is no authorizer.
+
+mod needs;
+mod page;
+mod table;
 
 use crate::{
     ErrorCode,
+    conn::Effect,
     messages::api_versions::{ApiVersion, ApiVersionsResponse},
     wire::Versions,
 };
-use std::fmt::Write;
 
 pub use crate::messages::api_key::{ApiKey, Facts};
+pub use needs::{Need, Operation, Resource, When};
+pub use page::documentation;
+pub use table::APIS;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Api {
     pub key: ApiKey,
+    /// By which listeners it may come.
+    pub listener: Listener,
+    /// What a client has to be allowed, in the order in which it is asked. Nobody asks yet.
+    pub needs: &'static [Need],
     pub offer: Offer,
+}
+
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Anybody. So far every listener is one of these.
+    Clients,
+    /// Kafka's own nodes speak it to each other. No client's listener ever serves it.
+    Nodes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +51,52 @@ pub enum Offer {
         accepted: Versions,
         /// What ApiVersions says. Wider than `accepted` only where clients need to be told so.
         announced: Versions,
+        handler: Handler,
+        effect: Effect,
     },
     /// Not offered, for want of this.
     Lacks(&'static str),
+}
+
+/// Who serves a request that is offered: one for each, named as its key and in the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    Produce,
+    Fetch,
+    ListOffsets,
+    Metadata,
+    OffsetCommit,
+    OffsetFetch,
+    FindCoordinator,
+    JoinGroup,
+    Heartbeat,
+    LeaveGroup,
+    SyncGroup,
+    DescribeGroups,
+    ListGroups,
+    ApiVersions,
+    CreateTopics,
+    DeleteTopics,
+    DeleteRecords,
+    InitProducerId,
+    OffsetForLeaderEpoch,
+    DescribeAcls,
+    CreateAcls,
+    DeleteAcls,
+    DescribeConfigs,
+    AlterConfigs,
+    DescribeLogDirs,
+    CreatePartitions,
+    DeleteGroups,
+    ElectLeaders,
+    IncrementalAlterConfigs,
+    AlterPartitionReassignments,
+    ListPartitionReassignments,
+    OffsetDelete,
+    DescribeQuorum,
+    DescribeCluster,
+    ListConfigResources,
+    DescribeTopicPartitions,
 }
 
 impl Api {
@@ -58,6 +125,24 @@ impl Api {
         }
     }
 
+    /// Who serves it.
+    #[must_use]
+    pub const fn handler(&self) -> Option<Handler> {
+        match self.offer {
+            Offer::Versions { handler, .. } => Some(handler),
+            Offer::Lacks(_) => None,
+        }
+    }
+
+    /// What it does with what others of its connection look at. What is not offered does nothing.
+    #[must_use]
+    pub const fn effect(&self) -> Effect {
+        match self.offer {
+            Offer::Versions { effect, .. } => effect,
+            Offer::Lacks(_) => Effect::FREE,
+        }
+    }
+
     /// The row of a key, without a search.
     #[must_use]
     pub const fn of(key: ApiKey) -> &'static Self {
@@ -70,148 +155,32 @@ const fn place(code: i16) -> usize {
     (if code < 4 { code } else { code - 4 }) as usize
 }
 
+/// Handlers there are. The last one is of the newest key.
+const HANDLERS: usize = Handler::DescribeTopicPartitions as usize + 1;
+
 const _: () = {
     assert!(APIS.len() == ApiKey::ALL.len());
-    let mut at = 0;
+    let (mut at, mut handlers) = (0, 0);
     while at < APIS.len() {
         assert!(place(APIS[at].key.code()) == at, "a row is not where its key leads");
-        if let Offer::Versions { accepted, announced } = APIS[at].offer {
+        if let Offer::Versions { accepted, announced, handler, .. } = APIS[at].offer {
             let known = APIS[at].key.facts().versions;
             assert!(known.min <= accepted.min && accepted.max <= known.max);
             assert!(announced.min <= accepted.min && accepted.max == announced.max);
+            assert!(matches!(APIS[at].listener, Listener::Clients), "nothing else listens");
+            assert!(handler as usize == handlers, "a handler is of another row, or of none");
+            handlers += 1;
         }
         at += 1;
     }
+    assert!(handlers == HANDLERS, "a handler is of no row");
 };
-
-const fn from(key: ApiKey, min: i16, max: i16) -> Api {
-    let versions = Versions::new(min, max);
-    Api { key, offer: Offer::Versions { accepted: versions, announced: versions } }
-}
-
-const fn lacks(key: ApiKey, what: &'static str) -> Api {
-    Api { key, offer: Offer::Lacks(what) }
-}
-
-const BETWEEN_NODES: &str = "is spoken between Kafka's own nodes";
-const CONSUMER_GROUPS: &str = "consumer groups of the second generation";
-const FEATURES: &str = "feature levels that can change";
-const LOG_DIRS: &str = "several log directories";
-const MEMBERSHIP: &str = "a cluster whose members change";
-const QUOTAS: &str = "quotas";
-const SECURITY: &str = "authentication";
-const SHARE_GROUPS: &str = "share groups";
-const STREAMS_GROUPS: &str = "streams groups";
-const TELEMETRY: &str = "client telemetry";
-const TRANSACTIONS: &str = "transactions";
-
-/// Every key that is alive, in order.
-///
-/// Old librdkafka switches compression off unless Produce 0 is announced, although Kafka has
-/// long stopped answering it; so it is announced. Produce 12 would tell clients that
-/// transactions of the second kind work.
-pub const APIS: &[Api] = &[
-    Api {
-        key: ApiKey::Produce,
-        offer: Offer::Versions { accepted: Versions::new(3, 11), announced: Versions::new(0, 11) },
-    },
-    from(ApiKey::Fetch, 4, 18),
-    from(ApiKey::ListOffsets, 1, 11),
-    from(ApiKey::Metadata, 0, 13),
-    from(ApiKey::OffsetCommit, 2, 10),
-    from(ApiKey::OffsetFetch, 1, 10),
-    from(ApiKey::FindCoordinator, 0, 6),
-    from(ApiKey::JoinGroup, 0, 9),
-    from(ApiKey::Heartbeat, 0, 4),
-    from(ApiKey::LeaveGroup, 0, 5),
-    from(ApiKey::SyncGroup, 0, 5),
-    from(ApiKey::DescribeGroups, 0, 6),
-    from(ApiKey::ListGroups, 0, 5),
-    lacks(ApiKey::SaslHandshake, SECURITY),
-    from(ApiKey::ApiVersions, 0, 4),
-    from(ApiKey::CreateTopics, 2, 7),
-    from(ApiKey::DeleteTopics, 1, 6),
-    from(ApiKey::DeleteRecords, 0, 2),
-    from(ApiKey::InitProducerId, 0, 5),
-    from(ApiKey::OffsetForLeaderEpoch, 2, 4),
-    lacks(ApiKey::AddPartitionsToTxn, TRANSACTIONS),
-    lacks(ApiKey::AddOffsetsToTxn, TRANSACTIONS),
-    lacks(ApiKey::EndTxn, TRANSACTIONS),
-    lacks(ApiKey::WriteTxnMarkers, TRANSACTIONS),
-    lacks(ApiKey::TxnOffsetCommit, TRANSACTIONS),
-    from(ApiKey::DescribeAcls, 1, 3),
-    from(ApiKey::CreateAcls, 1, 3),
-    from(ApiKey::DeleteAcls, 1, 3),
-    from(ApiKey::DescribeConfigs, 1, 4),
-    from(ApiKey::AlterConfigs, 0, 2),
-    lacks(ApiKey::AlterReplicaLogDirs, LOG_DIRS),
-    from(ApiKey::DescribeLogDirs, 1, 5),
-    lacks(ApiKey::SaslAuthenticate, SECURITY),
-    from(ApiKey::CreatePartitions, 0, 3),
-    lacks(ApiKey::CreateDelegationToken, SECURITY),
-    lacks(ApiKey::RenewDelegationToken, SECURITY),
-    lacks(ApiKey::ExpireDelegationToken, SECURITY),
-    lacks(ApiKey::DescribeDelegationToken, SECURITY),
-    from(ApiKey::DeleteGroups, 0, 2),
-    from(ApiKey::ElectLeaders, 0, 2),
-    from(ApiKey::IncrementalAlterConfigs, 0, 1),
-    from(ApiKey::AlterPartitionReassignments, 0, 1),
-    from(ApiKey::ListPartitionReassignments, 0, 0),
-    from(ApiKey::OffsetDelete, 0, 0),
-    lacks(ApiKey::DescribeClientQuotas, QUOTAS),
-    lacks(ApiKey::AlterClientQuotas, QUOTAS),
-    lacks(ApiKey::DescribeUserScramCredentials, SECURITY),
-    lacks(ApiKey::AlterUserScramCredentials, SECURITY),
-    lacks(ApiKey::Vote, BETWEEN_NODES),
-    lacks(ApiKey::BeginQuorumEpoch, BETWEEN_NODES),
-    lacks(ApiKey::EndQuorumEpoch, BETWEEN_NODES),
-    from(ApiKey::DescribeQuorum, 0, 2),
-    lacks(ApiKey::AlterPartition, BETWEEN_NODES),
-    lacks(ApiKey::UpdateFeatures, FEATURES),
-    lacks(ApiKey::Envelope, BETWEEN_NODES),
-    lacks(ApiKey::FetchSnapshot, BETWEEN_NODES),
-    from(ApiKey::DescribeCluster, 0, 2),
-    lacks(ApiKey::DescribeProducers, TRANSACTIONS),
-    lacks(ApiKey::BrokerRegistration, BETWEEN_NODES),
-    lacks(ApiKey::BrokerHeartbeat, BETWEEN_NODES),
-    lacks(ApiKey::UnregisterBroker, MEMBERSHIP),
-    lacks(ApiKey::DescribeTransactions, TRANSACTIONS),
-    lacks(ApiKey::ListTransactions, TRANSACTIONS),
-    lacks(ApiKey::AllocateProducerIds, BETWEEN_NODES),
-    lacks(ApiKey::ConsumerGroupHeartbeat, CONSUMER_GROUPS),
-    lacks(ApiKey::ConsumerGroupDescribe, CONSUMER_GROUPS),
-    lacks(ApiKey::ControllerRegistration, BETWEEN_NODES),
-    lacks(ApiKey::GetTelemetrySubscriptions, TELEMETRY),
-    lacks(ApiKey::PushTelemetry, TELEMETRY),
-    lacks(ApiKey::AssignReplicasToDirs, BETWEEN_NODES),
-    from(ApiKey::ListConfigResources, 0, 1),
-    from(ApiKey::DescribeTopicPartitions, 0, 0),
-    lacks(ApiKey::ShareGroupHeartbeat, SHARE_GROUPS),
-    lacks(ApiKey::ShareGroupDescribe, SHARE_GROUPS),
-    lacks(ApiKey::ShareFetch, SHARE_GROUPS),
-    lacks(ApiKey::ShareAcknowledge, SHARE_GROUPS),
-    lacks(ApiKey::AddRaftVoter, MEMBERSHIP),
-    lacks(ApiKey::RemoveRaftVoter, MEMBERSHIP),
-    lacks(ApiKey::UpdateRaftVoter, BETWEEN_NODES),
-    lacks(ApiKey::InitializeShareGroupState, SHARE_GROUPS),
-    lacks(ApiKey::ReadShareGroupState, SHARE_GROUPS),
-    lacks(ApiKey::WriteShareGroupState, SHARE_GROUPS),
-    lacks(ApiKey::DeleteShareGroupState, SHARE_GROUPS),
-    lacks(ApiKey::ReadShareGroupStateSummary, SHARE_GROUPS),
-    lacks(ApiKey::StreamsGroupHeartbeat, STREAMS_GROUPS),
-    lacks(ApiKey::StreamsGroupDescribe, STREAMS_GROUPS),
-    lacks(ApiKey::DescribeShareGroupOffsets, SHARE_GROUPS),
-    lacks(ApiKey::AlterShareGroupOffsets, SHARE_GROUPS),
-    lacks(ApiKey::DeleteShareGroupOffsets, SHARE_GROUPS),
-    lacks(ApiKey::StreamsGroupTopologyDescriptionUpdate, STREAMS_GROUPS),
-    lacks(ApiKey::UnregisterController, MEMBERSHIP),
-];
 
 /// The answer to ApiVersions: every offered key that brokers answer. Features are the caller's
 /// to add.
 #[must_use]
 pub fn api_versions<'a>() -> ApiVersionsResponse<'a> {
-    let keys = APIS.iter().filter(|it| it.key.facts().broker);
+    let keys = APIS.iter().filter(|it| it.listener == Listener::Clients && it.key.facts().broker);
     let ranges = keys.filter_map(|it| Some((it.key.code(), it.announced()?)));
     let api_keys = ranges.map(|(api_key, it)| ApiVersion {
         api_key,
@@ -238,49 +207,10 @@ pub fn api_versions_refusal() -> ApiVersionsResponse<'static> {
     }
 }
 
-/// The table as a page of documentation.
-#[must_use]
-pub fn documentation() -> String {
-    let mut page = String::from(
-        "# Requests\n\n\
-         Which of the protocol's requests Corelane answers, and in which versions. This page is\n\
-         printed from the table that the broker itself uses.\n\n\
-         A client need not wait for an answer before it asks on. On one connection requests take effect\n\
-         in the order in which they came, and a later one sees what an earlier one did, and waits for\n\
-         it where it has to. Records sent with `acks=0` are the exception. They are appended in their\n\
-         order, but nobody waits until they are durable: who asks right behind them may not see them yet.\n\n\
-         There are no transactions yet. A producer with a transactional id is told so when it looks for its\n\
-         coordinator (FindCoordinator: 53 with a message), for at that code every client gives up at once.\n\n\
-         Batches of the older versions 0 and 1 are refused (87), and so is zstd in Produce requests before\n\
-         version 7 (76). Fetch gives what is stored to readers of every version.\n\n\
-         | key | request | versions answered | versions there are | remarks |\n\
-         | --: | --- | --- | --- | --- |\n",
-    );
-    for api in APIS {
-        let Facts { name, versions, latest_is_unstable, .. } = api.key.facts();
-        let accepted = api.accepted().map_or_else(|| "-".to_owned(), |it| it.to_string());
-        let mut remarks = Vec::new();
-        match api.offer {
-            Offer::Versions { accepted, announced } if accepted != announced => {
-                remarks.push(format!("announced as {announced}"));
-            }
-            Offer::Versions { .. } => {}
-            Offer::Lacks(BETWEEN_NODES) => remarks.push(BETWEEN_NODES.to_owned()),
-            Offer::Lacks(what) => remarks.push(format!("waits for {what}")),
-        }
-        if latest_is_unstable {
-            remarks.push(format!("{} is not final", versions.max));
-        }
-        let (key, remarks) = (api.key.code(), remarks.join("; "));
-        writeln!(page, "| {key} | {name} | {accepted} | {versions} | {remarks} |")
-            .expect("a string takes all that is written");
-    }
-    page
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::Access;
 
     #[test]
     fn every_key_finds_its_row() {
@@ -321,5 +251,78 @@ mod tests {
             let key = ApiKey::from_code(range.api_key).expect("announced keys are alive");
             assert!(key.facts().broker);
         }
+    }
+
+    /// The names are the same, so that nobody is served by another's handler.
+    #[test]
+    fn every_request_has_the_handler_of_its_name() {
+        for api in APIS {
+            if let Some(handler) = api.handler() {
+                assert_eq!(format!("{handler:?}"), format!("{:?}", api.key));
+            }
+        }
+    }
+
+    /// What Kafka asks ClusterAction for and nothing else is spoken between nodes.
+    #[test]
+    fn what_only_nodes_are_allowed_comes_by_no_clients_listener() {
+        for api in APIS {
+            let for_nodes = |it: &Need| it.operation == Operation::ClusterAction;
+            let nodes_only = !api.needs.is_empty() && api.needs.iter().all(for_nodes);
+            assert!(!nodes_only || api.listener == Listener::Nodes, "{:?}", api.key);
+        }
+    }
+
+    /// Requests that carry no name of a thing need nothing; every other needs something.
+    #[test]
+    fn only_greetings_and_telemetry_need_nothing() {
+        let free: Vec<_> = APIS.iter().filter(|it| it.needs.is_empty()).map(|it| it.key).collect();
+        assert_eq!(
+            free,
+            [
+                ApiKey::SaslHandshake,
+                ApiKey::ApiVersions,
+                ApiKey::SaslAuthenticate,
+                ApiKey::RenewDelegationToken,
+                ApiKey::ExpireDelegationToken,
+                ApiKey::GetTelemetrySubscriptions,
+                ApiKey::PushTelemetry,
+            ]
+        );
+    }
+
+    /// What its client must be allowed to change, it changes; what it may only see, it does not.
+    #[test]
+    fn what_a_request_needs_and_what_it_does_agree() {
+        for api in APIS.iter().filter(|it| it.accepted().is_some()) {
+            let effect = api.effect();
+            let of = |it: &Need| it.operation;
+            let looks_only = api.needs.iter().map(of).all(|it| {
+                matches!(it, Operation::Describe | Operation::DescribeConfigs | Operation::Read)
+            });
+            let changes = [effect.metadata, effect.records].contains(&Access::Change);
+            assert!(!(changes && looks_only), "{:?} changes what it may only see", api.key);
+            let administers = api.needs.iter().any(|it| {
+                matches!(
+                    it.operation,
+                    Operation::Alter | Operation::AlterConfigs | Operation::Create
+                ) || it.operation == Operation::Delete && it.resource == Resource::Topic
+            });
+            assert_eq!(changes, administers, "{:?}: {effect}", api.key);
+        }
+    }
+
+    /// A produce may stand in line for long. Who belongs to a group must be heard meanwhile.
+    #[test]
+    fn what_is_asked_of_groups_does_not_wait_behind_records() {
+        let produce = Api::of(ApiKey::Produce).effect();
+        assert_eq!((produce.metadata, produce.groups), (Access::Look, Access::None));
+        let mut found = 0;
+        for api in APIS.iter().filter(|it| it.effect().groups != Access::None) {
+            assert_eq!(api.effect().records, Access::None, "{:?}", api.key);
+            assert_ne!(api.effect().metadata, Access::Change, "{:?}", api.key);
+            found += 1;
+        }
+        assert_eq!(found, 10);
     }
 }

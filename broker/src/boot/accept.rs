@@ -119,7 +119,8 @@ impl Door {
         match admitted {
             Ok(pass) => {
                 let principal = Principal::Anonymous;
-                let peer = Peer { addr: peer, listener: listener.to_owned(), principal };
+                let listener = listener.to_owned();
+                let peer = Peer { addr: peer, listener, principal };
                 let serving = self.clone().serve(socket, Rc::new(peer), pass);
                 self.crowd.lane().spawn("connection", Importance::Serving, serving);
             }
@@ -137,12 +138,13 @@ impl Door {
             Ended::Closed | Ended::Idle | Ended::Receive(_) | Ended::Send(_) | Ended::Stopped => {}
             Ended::Inside
             | Ended::Frame(_)
+            | Ended::Unproven
             | Ended::Stalled
             | Ended::Unread
             | Ended::Refused(_) => {
                 self.node.metrics().counter("connections.closed_on_peer").add(1);
                 self.notice(|| {
-                    let Peer { addr, listener, principal } = &*peer;
+                    let Peer { addr, listener, principal, .. } = &*peer;
                     format!("connection from {addr} ({listener}, {principal}) closed: {ended}")
                 });
             }

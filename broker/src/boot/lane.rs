@@ -334,6 +334,8 @@ fn limits_of(config: &Config, broken: Mutation) -> ConnLimits {
     let size = |row| usize::try_from(number(row)).unwrap_or(usize::MAX);
     ConnLimits {
         frame_bytes_max: u32::try_from(number(&keys::REQUEST_BYTES_MAX)).unwrap_or(u32::MAX),
+        proof_bytes_max: u32::try_from(number(&keys::PROOF_BYTES_MAX)).unwrap_or(u32::MAX),
+        proof: millis(&keys::PROOF_MS),
         in_flight_max: size(&keys::REQUESTS_IN_FLIGHT_MAX).max(1),
         pending_bytes_max: size(&keys::SEND_BYTES_MAX),
         progress: millis(&keys::FRAME_PROGRESS_MS),

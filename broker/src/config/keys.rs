@@ -88,6 +88,14 @@ rows! {
     REQUEST_BYTES_MAX = Row::new("socket.request.max.bytes", Int, "104857600")
         .check(Check::AtLeast(1024))
         .doc("The largest request a client may send.");
+    PROOF_BYTES_MAX = Row::new("corelane.authentication.frame.bytes", Int, "65536")
+        .check(Check::AtLeast(1024))
+        .doc("The largest request of a client that has not proven yet who it is; never more than \
+              socket.request.max.bytes. Kafka has sasl.server.max.receive.size for it. It holds on listeners that ask for a \
+              proof, and there are none so far: PLAINTEXT asks for nothing.");
+    PROOF_MS = Row::new("corelane.authentication.ms", Long, "10000").check(Check::AtLeast(1))
+        .doc("A client that has to prove who it is and has not done so this long after it connected is \
+              disconnected. It holds on listeners that ask for a proof, and there are none so far.");
     REQUEST_ELEMENTS_MAX = Row::new("corelane.request.elements.max", Int, "100000")
         .check(Check::AtLeast(1000))
         .doc("Topics, partitions and whatever else one request may list, all together. What it \
@@ -334,6 +342,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("authorizer.class.name", "there are no ACLs yet; remove it"),
     ("super.users", "there are no ACLs yet; remove it"),
     ("metric.reporters", "code is never loaded by name; remove it"),
+    ("sasl.server.max.receive.size", "set corelane.authentication.frame.bytes"),
     ("transaction.state.log.replication.factor", "there are no transactions yet; remove it"),
     ("transaction.state.log.min.isr", "there are no transactions yet; remove it"),
 ];

@@ -8,12 +8,11 @@ use corelane_core::buf::{Buf, Piece as FramePiece, Slice};
 use corelane_core::limits::SLICE_BYTES;
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
-use corelane_net::api::{Api, ApiKey};
-use corelane_net::conn::{Effect, Peer, Piece, Reply, Service, Serving};
+use corelane_net::api::{Api, ApiKey, Handler};
+use corelane_net::conn::{Effect, Peer, Piece, Reply, Service, Serving, Showing};
 use corelane_net::frame::{self, Incoming};
 use corelane_net::wire::{Checked, DecodeError, EncodeError, Message, Splice, Writer, Written};
 
-use super::effect::effect;
 use super::stages::{AllStages, Stages};
 use super::{
     acls, alter_configs, alter_partition_reassignments, api_versions, create_partitions,
@@ -327,7 +326,12 @@ impl Service for Handlers {
 
     fn effect(&self, frame: &Buf) -> Effect {
         // What is no request of the protocol ends the connection.
-        key_of(frame).map_or(Effect::Free, effect)
+        key_of(frame).map_or(Effect::FREE, |it| Api::of(it).effect())
+    }
+
+    fn show(&self) -> Showing {
+        let node = self.node.clone();
+        Box::pin(async move { node.shown_everywhere().await })
     }
 
     fn call(&self, peer: &Rc<Peer>, frame: Buf) -> Serving {
@@ -337,7 +341,9 @@ impl Service for Handlers {
         };
         let (lane, begun) = (call.node.lane().clone(), call.begun);
         let stages = Rc::clone(&call.stages);
-        let serving = dispatch(call);
+        let handler = Api::of(call.key).handler();
+        let handler = handler.expect("what was opened is offered, and has a handler");
+        let serving = dispatch(handler, call);
         Box::pin(async move {
             let reply = serving.await;
             stages.answered.record(lane.now().since(begun));
@@ -347,49 +353,47 @@ impl Service for Handlers {
 }
 
 /// Gives a request to its handler.
-fn dispatch(call: Call) -> Serving {
-    match call.key {
-        ApiKey::ApiVersions => Box::pin(api_versions::handle(call)),
-        ApiKey::Metadata => Box::pin(metadata::handle(call)),
-        ApiKey::Produce => Box::pin(produce::handle(call)),
-        ApiKey::Fetch => Box::pin(fetch::handle(call)),
-        ApiKey::ListOffsets => Box::pin(list_offsets::handle(call)),
-        ApiKey::InitProducerId => Box::pin(init_producer_id::handle(call)),
-        ApiKey::OffsetCommit => Box::pin(offset_commit::handle(call)),
-        ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(call)),
-        ApiKey::FindCoordinator => Box::pin(find_coordinator::handle(call)),
-        ApiKey::JoinGroup => Box::pin(join_group::handle(call)),
-        ApiKey::Heartbeat => Box::pin(heartbeat::handle(call)),
-        ApiKey::LeaveGroup => Box::pin(leave_group::handle(call)),
-        ApiKey::SyncGroup => Box::pin(sync_group::handle(call)),
-        ApiKey::DescribeGroups => Box::pin(describe_groups::handle(call)),
-        ApiKey::ListGroups => Box::pin(list_groups::handle(call)),
-        ApiKey::DeleteGroups => Box::pin(delete_groups::handle(call)),
-        ApiKey::OffsetDelete => Box::pin(offset_delete::handle(call)),
-        ApiKey::CreateTopics => Box::pin(create_topics::handle(call)),
-        ApiKey::DeleteTopics => Box::pin(delete_topics::handle(call)),
-        ApiKey::CreatePartitions => Box::pin(create_partitions::handle(call)),
-        ApiKey::DeleteRecords => Box::pin(delete_records::handle(call)),
-        ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::handle(call)),
-        ApiKey::DescribeConfigs => Box::pin(describe_configs::handle(call)),
-        ApiKey::AlterConfigs => Box::pin(alter_configs::handle(call)),
-        ApiKey::IncrementalAlterConfigs => Box::pin(incremental_alter_configs::handle(call)),
-        ApiKey::ListConfigResources => Box::pin(list_config_resources::handle(call)),
-        ApiKey::DescribeCluster => Box::pin(describe_cluster::handle(call)),
-        ApiKey::DescribeTopicPartitions => Box::pin(describe_topic_partitions::handle(call)),
-        ApiKey::DescribeLogDirs => Box::pin(describe_log_dirs::handle(call)),
-        ApiKey::DescribeQuorum => Box::pin(describe_quorum::handle(call)),
-        ApiKey::ElectLeaders => Box::pin(elect_leaders::handle(call)),
-        ApiKey::AlterPartitionReassignments => {
+///
+/// Nothing is left over: who is in the table has a handler, and every handler is in the table.
+fn dispatch(handler: Handler, call: Call) -> Serving {
+    match handler {
+        Handler::ApiVersions => Box::pin(api_versions::handle(call)),
+        Handler::Metadata => Box::pin(metadata::handle(call)),
+        Handler::Produce => Box::pin(produce::handle(call)),
+        Handler::Fetch => Box::pin(fetch::handle(call)),
+        Handler::ListOffsets => Box::pin(list_offsets::handle(call)),
+        Handler::InitProducerId => Box::pin(init_producer_id::handle(call)),
+        Handler::OffsetCommit => Box::pin(offset_commit::handle(call)),
+        Handler::OffsetFetch => Box::pin(offset_fetch::handle(call)),
+        Handler::FindCoordinator => Box::pin(find_coordinator::handle(call)),
+        Handler::JoinGroup => Box::pin(join_group::handle(call)),
+        Handler::Heartbeat => Box::pin(heartbeat::handle(call)),
+        Handler::LeaveGroup => Box::pin(leave_group::handle(call)),
+        Handler::SyncGroup => Box::pin(sync_group::handle(call)),
+        Handler::DescribeGroups => Box::pin(describe_groups::handle(call)),
+        Handler::ListGroups => Box::pin(list_groups::handle(call)),
+        Handler::DeleteGroups => Box::pin(delete_groups::handle(call)),
+        Handler::OffsetDelete => Box::pin(offset_delete::handle(call)),
+        Handler::CreateTopics => Box::pin(create_topics::handle(call)),
+        Handler::DeleteTopics => Box::pin(delete_topics::handle(call)),
+        Handler::CreatePartitions => Box::pin(create_partitions::handle(call)),
+        Handler::DeleteRecords => Box::pin(delete_records::handle(call)),
+        Handler::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::handle(call)),
+        Handler::DescribeConfigs => Box::pin(describe_configs::handle(call)),
+        Handler::AlterConfigs => Box::pin(alter_configs::handle(call)),
+        Handler::IncrementalAlterConfigs => Box::pin(incremental_alter_configs::handle(call)),
+        Handler::ListConfigResources => Box::pin(list_config_resources::handle(call)),
+        Handler::DescribeCluster => Box::pin(describe_cluster::handle(call)),
+        Handler::DescribeTopicPartitions => Box::pin(describe_topic_partitions::handle(call)),
+        Handler::DescribeLogDirs => Box::pin(describe_log_dirs::handle(call)),
+        Handler::DescribeQuorum => Box::pin(describe_quorum::handle(call)),
+        Handler::ElectLeaders => Box::pin(elect_leaders::handle(call)),
+        Handler::AlterPartitionReassignments => {
             Box::pin(alter_partition_reassignments::handle(call))
         }
-        ApiKey::ListPartitionReassignments => Box::pin(list_partition_reassignments::handle(call)),
-        ApiKey::DescribeAcls => Box::pin(acls::describe(call)),
-        ApiKey::CreateAcls => Box::pin(acls::create(call)),
-        ApiKey::DeleteAcls => Box::pin(acls::delete(call)),
-        other => {
-            let reason = format!("{other:?} has no handler");
-            Box::pin(std::future::ready(Reply::Close(reason)))
-        }
+        Handler::ListPartitionReassignments => Box::pin(list_partition_reassignments::handle(call)),
+        Handler::DescribeAcls => Box::pin(acls::describe(call)),
+        Handler::CreateAcls => Box::pin(acls::create(call)),
+        Handler::DeleteAcls => Box::pin(acls::delete(call)),
     }
 }

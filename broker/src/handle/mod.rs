@@ -20,7 +20,6 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
-mod effect;
 mod elect_leaders;
 mod fetch;
 #[cfg(test)]

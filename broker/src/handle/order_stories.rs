@@ -61,6 +61,13 @@ impl<'a> Pipeline<'a> {
         self
     }
 
+    /// Asks what is not answered.
+    fn tell<R: Request<'a> + 'a>(mut self, version: i16, request: &R) -> Self {
+        let writer = &mut Writer::copying(&mut self.bytes);
+        frame::encode_request(version, 7, Some("story"), request, writer).expect("it can be said");
+        self
+    }
+
     async fn run(self, client: &mut Client) {
         let mut bytes = self.bytes.as_slice();
         for check in self.checks {
@@ -196,6 +203,74 @@ fn records_are_seen_by_who_asks_behind_them() {
                 .run(&mut client)
                 .await;
         }
+    });
+}
+
+/// Their sender waits for no answer, and who looks behind them sees them all the same. Those who look
+/// together all wait for it.
+#[test]
+fn records_without_acknowledgement_are_seen_by_who_asks_behind_them() {
+    story(2, |mut client| async move {
+        Pipeline::default().ask(7, create("t"), is_made).run(&mut client).await;
+        let batch = one_batch();
+        let (data, latest) = (to_all(&batch, PARTITIONS), of_all(LATEST));
+        for round in 0..5 {
+            let from = from_all(3 * round + 1);
+            let silent = || ProduceRequest { acks: 0, ..produce(&data) };
+            let parts = |partition_index| DeleteRecordsPartition { partition_index, offset: -1 };
+            let parts: Vec<_> = (0..PARTITIONS).map(parts).collect();
+            let topic = DeleteRecordsTopic { name: "t", partitions: Array::from(&parts[..]) };
+            let delete = DeleteRecordsRequest { topics: [topic].into(), timeout_ms: 1000 };
+            Pipeline::default()
+                .tell(11, &silent())
+                .tell(11, &silent())
+                .ask(8, offsets(&latest), are_at(3 * round + 2))
+                .ask(12, fetch(&from, 0), |told| {
+                    for it in &told.responses.first().expect("one topic").partitions {
+                        let bytes = it.records.map_or(0, |it| it.bytes().len());
+                        assert_eq!((it.error_code, bytes), (0, batch.len()), "{round}");
+                    }
+                })
+                .tell(11, &silent())
+                .ask(2, delete, |told| {
+                    for it in &told.topics.first().expect("the topic").partitions {
+                        assert_eq!((it.error_code, it.low_watermark), (0, 3 * round + 3));
+                    }
+                })
+                .run(&mut client)
+                .await;
+        }
+    });
+}
+
+/// What has nothing to do with their records does not wait for the disk on their account.
+#[test]
+fn records_without_acknowledgement_hold_nobody_up_who_does_not_look() {
+    story(2, |mut client| async move {
+        Pipeline::default().ask(7, create("t"), is_made).run(&mut client).await;
+        let batch = one_batch();
+        let data = to_all(&batch, PARTITIONS);
+        let alone = client.now();
+        Pipeline::default()
+            .ask(4, HeartbeatRequest { group_id: "g", ..Default::default() }, |_| {})
+            .run(&mut client)
+            .await;
+        let alone = client.now().since(alone);
+        let began = client.now();
+        Pipeline::default()
+            .tell(11, &ProduceRequest { acks: 0, ..produce(&data) })
+            .ask(4, HeartbeatRequest { group_id: "g", ..Default::default() }, |_| {})
+            .run(&mut client)
+            .await;
+        let behind = client.now().since(began);
+        let began = client.now();
+        Pipeline::default()
+            .tell(11, &ProduceRequest { acks: 0, ..produce(&data) })
+            .ask(8, offsets(&of_all(LATEST)), are_at(2))
+            .run(&mut client)
+            .await;
+        let looks = client.now().since(began);
+        assert!(behind < looks, "{alone:?} alone, {behind:?} behind them, {looks:?} to see them");
     });
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use corelane_core::buf::Piece;
-use corelane_core::ids::{Offset, PartitionIndex, TopicPartition};
+use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicPartition};
 use corelane_core::lane::{Importance, Lane};
 use corelane_core::mailbox::{Caller, PutOff};
 use corelane_storage::compress::{Codec, Level};
@@ -177,6 +177,17 @@ impl Node {
             Produced { result, log_start: Offset(it.log_start) }
         };
         self.gather(pending.into_iter().map(settle)).await
+    }
+
+    /// Waits until all that was appended on any lane before this call can be seen.
+    pub(crate) async fn shown_everywhere(&self) {
+        let lanes = (0..self.facts().lanes.get()).map(LaneId);
+        let shown = |node: &Self| {
+            let (store, commit) = (node.store().clone(), node.store().latest());
+            // A lane that cannot make it durable has told so, and ends the process.
+            async move { store.durable(commit).await.is_ok() }
+        };
+        corelane_core::lane::join_all(lanes.map(|it| self.work_on_lane(it, shown))).await;
     }
 
     /// Reads partitions of this lane in order, until `bytes_max` are used up. Only the first that has

@@ -19,8 +19,10 @@ use super::budget::Reservation;
 use super::crowd::{Crowd, Membership};
 use super::inbox::{Inbox, Standing};
 use super::leaving::{Leaving, memory_in};
-use super::order::{Ahead, Effect};
+use super::order::Effect;
 use super::outbound::{Unsent, memory_of};
+use super::stage::Stage;
+use super::unseen::Unseen;
 use super::{ConnLimits, Peer, Reply, Service, Serving};
 use crate::frame::FrameError;
 
@@ -42,6 +44,8 @@ pub enum Ended {
     /// The peer closed it inside a frame.
     Inside,
     Frame(FrameError),
+    /// The peer did not prove in time who it is.
+    Unproven,
     /// A frame that began was not whole in time.
     Stalled,
     /// The peer took nothing of an answer in time.
@@ -61,6 +65,7 @@ impl fmt::Display for Ended {
             Self::Closed => write!(f, "closed by the peer"),
             Self::Inside => write!(f, "closed by the peer inside a frame"),
             Self::Frame(error) => write!(f, "{error}"),
+            Self::Unproven => write!(f, "did not prove in time who it is"),
             Self::Stalled => write!(f, "a frame began and was not whole in time"),
             Self::Unread => write!(f, "answers were not read in time"),
             Self::Idle => write!(f, "idle for too long"),
@@ -70,12 +75,6 @@ impl fmt::Display for Ended {
             Self::Stopped => write!(f, "this node is stopping"),
         }
     }
-}
-
-/// What frames mean now.
-enum Stage {
-    /// Each is a request.
-    Requests,
 }
 
 /// Where bytes come from now.
@@ -120,12 +119,15 @@ struct Connection<S> {
     peer: Rc<Peer>,
     service: Rc<S>,
     stage: Stage,
+    /// When the connection came.
+    came: Nanos,
     inbox: Inbox,
     reading: Reading,
     memory: Reservation,
     /// A whole frame that may not be started yet, and what its answer may have.
     waiting: Option<(Buf, usize)>,
     open: VecDeque<Open>,
+    unseen: Unseen,
     /// Memory of frames that wait or are open.
     frame_bytes: usize,
     /// The foretold answers of requests being served.
@@ -163,13 +165,15 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         membership: crowd.enter(),
         reading: Reading::Block(block_from(&lane, &socket)),
         socket,
+        stage: Stage::of(&peer.principal),
+        came: now,
         peer,
         service,
-        stage: Stage::Requests,
         inbox: Inbox::new(),
         memory: crowd.budget().reservation(),
         waiting: None,
         open: VecDeque::new(),
+        unseen: Unseen::default(),
         frame_bytes: 0,
         promised_bytes: 0,
         unsent: crowd.outbound().unsent(),
@@ -208,6 +212,14 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
 }
 
 impl<S: Service> Connection<S> {
+    fn frame_bytes_max(&self) -> u32 {
+        self.stage.frame_bytes_max(&self.limits)
+    }
+
+    fn has_room(&self) -> bool {
+        self.open.len() < self.stage.in_flight_max(&self.limits)
+    }
+
     // Time.
 
     fn frame_deadline(&self) -> Option<Nanos> {
@@ -232,13 +244,17 @@ impl<S: Service> Connection<S> {
 
     /// When something must have happened.
     fn deadline(&self) -> Nanos {
-        let all = [self.frame_deadline(), self.send_deadline(), self.idle_deadline()];
+        let proof = self.stage.deadline(self.came, &self.limits);
+        let all = [proof, self.frame_deadline(), self.send_deadline(), self.idle_deadline()];
         all.into_iter().flatten().min().unwrap_or_else(|| self.lane.now() + self.limits.idle)
     }
 
     fn timed_out(&mut self) -> Option<Ended> {
         let now = self.lane.now();
         let over = |deadline: Option<Nanos>| deadline.is_some_and(|it| it <= now);
+        if over(self.stage.deadline(self.came, &self.limits)) {
+            return Some(Ended::Unproven);
+        }
         if over(self.send_deadline()) {
             return Some(Ended::Unread);
         }
@@ -253,7 +269,7 @@ impl<S: Service> Connection<S> {
 
     /// Whether part of a frame is here, or on its way into memory of ours.
     fn is_inside(&self) -> bool {
-        match self.inbox.standing(self.limits.frame_bytes_max) {
+        match self.inbox.standing(self.frame_bytes_max()) {
             Standing::Announcing | Standing::Inside { .. } => true,
             // While memory is lent out the inbox is empty.
             Standing::Between => matches!(self.reading, Reading::Into { inside: true, .. }),
@@ -321,8 +337,7 @@ impl<S: Service> Connection<S> {
     }
 
     fn has_whole(&self) -> bool {
-        self.waiting.is_some()
-            || self.inbox.standing(self.limits.frame_bytes_max) == Standing::Whole
+        self.waiting.is_some() || self.inbox.standing(self.frame_bytes_max()) == Standing::Whole
     }
 
     /// Nothing more is read; what is open is still answered.
@@ -342,7 +357,7 @@ impl<S: Service> Connection<S> {
     fn may_read(&self) -> bool {
         self.ending.is_none()
             && self.waiting.is_none()
-            && self.open.len() < self.limits.in_flight_max
+            && self.has_room()
             && self.answer_bytes() < self.limits.pending_bytes_max
             && !self.must_be_read_first()
     }
@@ -376,7 +391,7 @@ impl<S: Service> Connection<S> {
         } else if !self.may_read() || self.has_whole() {
             self.pause();
         } else {
-            match self.inbox.standing(self.limits.frame_bytes_max) {
+            match self.inbox.standing(self.frame_bytes_max()) {
                 Standing::Inside { missing } if self.is_large(missing) => self.read_into(missing),
                 _ if self.memory.fits() => {
                     self.reading = Reading::Block(block_from(&self.lane, &self.socket));
@@ -453,7 +468,7 @@ impl<S: Service> Connection<S> {
 
     /// The ring has no blocks to receive into: one receive into memory of our own, then ask again.
     fn without_blocks(&mut self) {
-        match self.inbox.standing(self.limits.frame_bytes_max) {
+        match self.inbox.standing(self.frame_bytes_max()) {
             _ if !self.may_read() || self.has_whole() => self.resume(),
             Standing::Inside { missing } => self.read_into(missing),
             _ => self.read_into(1),
@@ -466,7 +481,7 @@ impl<S: Service> Connection<S> {
             self.peer_is_done();
             return;
         }
-        if self.inbox.standing(self.limits.frame_bytes_max) == Standing::Between {
+        if self.inbox.standing(self.frame_bytes_max()) == Standing::Between {
             self.frame_began = self.lane.now();
         }
         self.inbox.take(self.lane.pool(), buf);
@@ -488,7 +503,11 @@ impl<S: Service> Connection<S> {
         let mut started = false;
         while self.takes_requests() && self.started < STARTS_PER_TURN {
             if self.waiting.is_none() {
-                match self.inbox.next(self.lane.pool(), self.limits.frame_bytes_max) {
+                // What the next frame may be is said by the answer to this one.
+                if self.stage == Stage::Proof && !self.has_room() {
+                    break;
+                }
+                match self.inbox.next(self.lane.pool(), self.frame_bytes_max()) {
                     Ok(Some(frame)) => {
                         let now = self.lane.now();
                         self.service.received(&frame, now.since(self.frame_began));
@@ -504,7 +523,7 @@ impl<S: Service> Connection<S> {
                     }
                 }
             }
-            let room = self.open.len() < self.limits.in_flight_max;
+            let room = self.has_room();
             let (pool, outbound) = (self.lane.pool(), self.membership.outbound());
             let Some((frame, answer_bytes)) = self.waiting.take_if(|(_, answer_bytes)| {
                 let nothing_else = self.open.is_empty() && self.unsent.bytes() == 0;
@@ -518,9 +537,7 @@ impl<S: Service> Connection<S> {
             };
             let frame_bytes = frame.capacity();
             let effect = self.service.effect(&frame);
-            let serving = match self.stage {
-                Stage::Requests => self.service.call(&self.peer, frame),
-            };
+            let serving = self.service.call(&self.peer, frame);
             self.promised_bytes += answer_bytes;
             self.quiet_since = self.lane.now();
             self.open.push_back(Open {
@@ -538,11 +555,18 @@ impl<S: Service> Connection<S> {
     }
 
     /// Polls every open request, oldest first, so that effects keep their order. One that has to wait for
-    /// an earlier one does not begin, nor does any behind it ([`Ahead`]). Once enough waits to
-    /// be sent, only the oldest is brought further; once the turn is over, none that begins or ends
-    /// is followed by another. None at all follows one that gave way: it may not have had its effects.
+    /// an earlier one does not begin; those behind it may, if they touch other things ([`super::order`]).
+    /// Once enough waits to be sent, only the oldest is brought further; once the turn is over, none
+    /// that begins or ends is followed by another. None at all follows one that gave way: it may not have
+    /// had its effects.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
-        let (mut refused, mut ahead) = (None, Ahead::default());
+        // Again only when what was added silently could be seen at once.
+        while self.poll_open(context) && self.unseen.show(context, || self.service.show()) {}
+    }
+
+    /// Says whether somebody waits for records that were added silently.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> bool {
+        let (mut refused, mut ahead) = (None, self.unseen.ahead(context));
         for (place, it) in self.open.iter_mut().enumerate() {
             let unsent = self.unsent.bytes();
             let enough = self.limits.pending_bytes_max <= unsent
@@ -552,7 +576,8 @@ impl<S: Service> Connection<S> {
             }
             let Progress::Serving(serving) = &mut it.progress else { continue };
             if !it.begun && !ahead.lets_begin(it.effect) {
-                break;
+                ahead.waits(it.effect);
+                continue;
             }
             let polled = serving.as_mut().poll(context);
             let is_first = !std::mem::replace(&mut it.begun, true);
@@ -560,29 +585,35 @@ impl<S: Service> Connection<S> {
                 (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
             let is_over = is_late || self.lane.is_slice_spent();
             let Poll::Ready(mut reply) = polled else {
-                ahead.add(it.effect);
+                ahead.goes_on(it.effect);
                 if is_over {
                     break;
                 }
                 continue;
             };
+            if let Reply::Proven(_, principal) = &reply {
+                let principal = principal.clone();
+                self.stage = Stage::of(&principal);
+                self.peer = Rc::new(Peer { principal, ..Peer::clone(&self.peer) });
+            }
             self.frame_bytes -= it.frame_bytes;
             self.promised_bytes -= it.answer_bytes;
             let mut memory = 0;
-            if let Reply::Answer(_) | Reply::Spliced(_) = &reply
+            if let Reply::Answer(_) | Reply::Proven(..) | Reply::Spliced(_) = &reply
                 && self.unsent.bytes() == 0
             {
                 self.unsent_since = self.lane.now();
             }
             match &mut reply {
-                Reply::Answer(parts) => {
+                Reply::Answer(parts) | Reply::Proven(parts, _) => {
                     if 0 < self.unsent.bytes() {
                         self.unsent.pack(self.lane.pool(), parts);
                     }
                     memory = memory_of(parts);
                 }
                 Reply::Spliced(pieces) => memory = pieces.iter().map(memory_in).sum(),
-                Reply::Silent | Reply::Close(_) => {}
+                Reply::Silent => self.unseen.ended_silently(it.effect, &mut ahead),
+                Reply::Close(_) => {}
             }
             self.unsent.add(memory);
             let is_close = matches!(reply, Reply::Close(_));
@@ -598,6 +629,7 @@ impl<S: Service> Connection<S> {
             self.forget_after(place);
         }
         self.hold();
+        ahead.is_to_be_shown()
     }
 
     /// Nothing behind this request is served.
@@ -691,7 +723,7 @@ impl<S: Service> Connection<S> {
                     self.open.push_front(first);
                     break;
                 }
-                Progress::Ready(Reply::Answer(parts), memory) => {
+                Progress::Ready(Reply::Answer(parts) | Reply::Proven(parts, _), memory) => {
                     self.leaving_bytes += memory;
                     if gathered.is_empty() {
                         gathered = parts;

@@ -8,8 +8,8 @@ use corelane_core::time::Nanos;
 use corelane_net::conn::{ConnLimits, Ended};
 
 use crate::stage::{
-    APPEND, BYSTANDER, CHANGE, DONE, LONG, LONG_SLICES, LOOK, PORT, Stage, answer_to, both,
-    receive, request, send,
+    APPEND, BYSTANDER, CHANGE, DONE, GROUP, LONG, LONG_SLICES, LOOK, PORT, SHOWN, Stage,
+    UNANSWERED, answer_to, both, receive, request, send,
 };
 
 /// Small and large requests, quick and slow, their answers small and large.
@@ -301,8 +301,8 @@ fn a_long_request_gives_way_to_others_and_keeps_its_place() {
     assert_eq!(most, 1, "no bystander looked on");
 }
 
-/// An append goes on beside others; who looks or changes begins when it has ended, and who is behind
-/// them after them. A look may take its time.
+/// An append goes on beside others; who looks or changes begins when it has ended, and who touches the
+/// same behind them after them. A look may take its time, and who touches something else waits for nobody.
 #[test]
 fn a_request_begins_once_it_cannot_miss_what_an_earlier_one_does() {
     let (first, more) = (LOOK, LOOK + 1);
@@ -316,6 +316,7 @@ fn a_request_begins_once_it_cannot_miss_what_an_earlier_one_does() {
         request(10, 1, CHANGE, 0),
         request(0, 1, 3, 0),
         request(0, 1, APPEND + 2, 0),
+        request(1, 1, GROUP, 0),
     ];
     let expected: Vec<u8> = stream.iter().flat_map(|it| answer_to(it)).collect();
     let (stream, bytes) = (stream.concat(), expected.len());
@@ -334,12 +335,14 @@ fn a_request_begins_once_it_cannot_miss_what_an_earlier_one_does() {
         begun(APPEND),
         begun(APPEND + 1),
         1,
+        2,
+        3,
+        begun(GROUP),
+        done(GROUP),
         done(APPEND + 1),
         done(APPEND),
         begun(more),
-        2,
         begun(CHANGE),
-        3,
         done(more),
         done(CHANGE),
         begun(APPEND + 2),
@@ -347,5 +350,52 @@ fn a_request_begins_once_it_cannot_miss_what_an_earlier_one_does() {
         done(first),
     ];
     assert_eq!(*stage.seen.effects.borrow(), order);
+    stage.check_empty();
+}
+
+/// Appends without an answer have ended before they are seen. Who looks behind them begins once they are,
+/// and who adds behind the look after it; all that was added before is asked for once.
+#[test]
+fn what_was_added_without_an_answer_is_seen_by_who_looks_behind_it() {
+    let stream = [
+        request(0, UNANSWERED, APPEND, 0),
+        request(3, UNANSWERED, APPEND + 1, 0),
+        request(0, 1, LOOK, 0),
+        request(0, 1, LOOK + 1, 0),
+        request(0, UNANSWERED, APPEND + 2, 0),
+        request(0, 1, 1, 0),
+        request(0, 1, GROUP, 0),
+        request(0, 1, LOOK + 2, 0),
+        request(0, 1, LOOK + 3, 0),
+    ];
+    let unanswered = |it: &&Vec<u8>| it[5..7] == UNANSWERED.to_be_bytes();
+    let expected: Vec<u8> =
+        stream.iter().filter(|it| !unanswered(it)).flat_map(|it| answer_to(it)).collect();
+    let (stream, bytes) = (stream.concat(), expected.len());
+    let mut stage = Stage::new(1, Faults::none(), ConnLimits::default(), 1 << 20);
+    let got = stage.run(Nanos::secs(5), move |lane, socket| {
+        let stream = stream.clone();
+        async move {
+            assert!(send(&lane, &socket, &stream).await);
+            receive(&lane, &socket, bytes).await
+        }
+    });
+    assert_eq!(got, Some(expected));
+    let order: Vec<u8> =
+        stage.seen.effects.borrow().iter().copied().filter(|it| *it < DONE + APPEND).collect();
+    let expected = [
+        APPEND,
+        APPEND + 1,
+        1,
+        GROUP,
+        SHOWN,
+        LOOK,
+        LOOK + 1,
+        APPEND + 2,
+        SHOWN,
+        LOOK + 2,
+        LOOK + 3,
+    ];
+    assert_eq!(order, expected);
     stage.check_empty();
 }

@@ -1,18 +1,18 @@
 //! Answers with parts of files in them: whole and in order, whatever the network does.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use corelane_core::buf::Buf;
-use corelane_core::lane::{Importance, Lane};
-use corelane_core::ring::sim::{Fault, Faults, NodeId, World, seeds};
-use corelane_core::ring::{Access, Fd, FileRange, Outcome, Sync};
+use corelane_core::lane::Lane;
+use corelane_core::ring::sim::{Fault, Faults, seeds};
+use corelane_core::ring::{Access, Fd, FileRange, Sync};
 use corelane_core::time::Nanos;
 use corelane_net::conn::{
-    ConnLimits, Crowd, Effect, Ended, Peer, Piece, Principal, Reply, Service, Serving, serve,
+    ConnLimits, Effect, Ended, Peer, Piece, Principal, Reply, Service, Serving, Showing,
 };
 
-const PORT: u16 = 9092;
+use crate::stage::{Stage, Terms, send};
+
 const FILE_BYTES: usize = 60_000;
 
 /// Answers each request of one byte with that many parts of a file, each behind some memory, and memory
@@ -68,17 +68,13 @@ impl Service for Spliced {
         100
     }
 
-    fn effect(&self, _: &Buf) -> Effect {
-        Effect::Free
+    fn show(&self) -> Showing {
+        Box::pin(std::future::ready(()))
     }
-}
 
-struct Stage {
-    world: World,
-    server: NodeId,
-    client: NodeId,
-    crowd: Rc<RefCell<Option<Crowd>>>,
-    ended: Rc<RefCell<Vec<Ended>>>,
+    fn effect(&self, _: &Buf) -> Effect {
+        Effect::FREE
+    }
 }
 
 async fn make_file(lane: &Lane) -> Fd {
@@ -92,80 +88,33 @@ async fn make_file(lane: &Lane) -> Fd {
     }
 }
 
-impl Stage {
-    fn new(seed: u64, faults: Faults) -> Self {
-        let mut world = World::new(seed, faults);
-        let (server, client) = (world.node(1), world.node(1));
-        let (crowd, ended) = (Rc::default(), Rc::default());
-        let mut it = Self { world, server, client, crowd, ended };
-        let (crowd, ended) = (Rc::clone(&it.crowd), Rc::clone(&it.ended));
-        let addr = it.world.addr(it.server, PORT);
-        it.world.start(server, move |lane| {
-            let all = Crowd::new(&lane, ConnLimits::default(), 1 << 20, 1 << 20);
-            *crowd.borrow_mut() = Some(all.clone());
-            let ended = Rc::clone(&ended);
-            async move {
-                let file = make_file(&lane).await;
-                let (listener, _) = lane.listen(addr, 1024, false).await.expect("a free port");
-                let service = Rc::new(Spliced { lane: lane.clone(), file });
-                let mut accepted = lane.accept(&listener);
-                while let Some(it) = accepted.next().await {
-                    let Ok(Outcome::Connected(connection)) = it else { continue };
-                    let connection = *connection;
-                    let peer = Rc::new(Peer {
-                        addr: connection.peer,
-                        listener: "PLAINTEXT".to_owned(),
-                        principal: Principal::Anonymous,
-                    });
-                    let (all, service) = (all.clone(), Rc::clone(&service));
-                    let ended = Rc::clone(&ended);
-                    lane.spawn("c", Importance::Serving, async move {
-                        let end = serve(&all, connection.socket, peer, service).await;
-                        ended.borrow_mut().push(end);
-                    });
-                }
-            }
-        });
-        it
-    }
+fn stage(seed: u64, faults: Faults) -> Stage {
+    let limits = ConnLimits::default();
+    let principal = Principal::Anonymous;
+    let terms = Terms { limits, receive_bytes: 1 << 20, send_bytes: 1 << 20, principal };
+    Stage::of(seed, faults, terms, async |lane, _| {
+        let file = make_file(&lane).await;
+        Spliced { lane, file }
+    })
+}
 
-    /// Sends the requests, and reads at most so many bytes, so many at a time.
-    fn ask(&mut self, requests: &[u8], bytes_max: usize, step: usize) -> Vec<u8> {
-        let stream: Vec<u8> = requests.iter().flat_map(|it| [0, 0, 0, 1, *it]).collect();
-        let got = Rc::new(RefCell::new(Vec::new()));
-        let done = Rc::new(Cell::new(false));
-        let (got2, done2) = (Rc::clone(&got), Rc::clone(&done));
-        let addr = self.world.addr(self.server, PORT);
-        self.world.start(self.client, move |lane| {
-            let (stream, got, done) = (stream.clone(), Rc::clone(&got2), Rc::clone(&done2));
-            async move {
-                let socket = loop {
-                    match lane.connect(addr).await {
-                        Ok(it) => break it.socket,
-                        Err(_) => lane.sleep(Nanos::millis(1)).await,
-                    }
-                };
-                let sent = lane.send_all(&socket, Buf::copy_of(&stream).freeze()).await;
-                while sent.is_ok() && got.borrow().len() < bytes_max {
-                    let (result, buf) = lane.receive(&socket, Buf::unpooled(step)).await;
-                    let Ok(1..) = result else { break };
-                    got.borrow_mut().extend_from_slice(buf.filled());
-                }
-                done.set(true);
-                drop(socket);
+/// Sends the requests, and reads at most so many bytes, so many at a time.
+fn ask(stage: &mut Stage, requests: &[u8], bytes_max: usize, step: usize) -> Vec<u8> {
+    let stream: Vec<u8> = requests.iter().flat_map(|it| [0, 0, 0, 1, *it]).collect();
+    let got = stage.run(Nanos::secs(60), move |lane, socket| {
+        let stream = stream.clone();
+        async move {
+            let mut got = Vec::new();
+            let sent = send(&lane, &socket, &stream).await;
+            while sent && got.len() < bytes_max {
+                let (result, buf) = lane.receive(&socket, Buf::unpooled(step)).await;
+                let Ok(1..) = result else { break };
+                got.extend_from_slice(buf.filled());
             }
-        });
-        assert!(self.world.run_to(Nanos::secs(60), || done.get()), "the client ends");
-        got.take()
-    }
-
-    /// Nothing is held any more.
-    #[track_caller]
-    fn check_empty(&mut self) {
-        let crowd = self.crowd.borrow().clone().expect("it runs");
-        assert!(self.world.run_to(Nanos::secs(100), || crowd.is_empty()), "somebody stays");
-        assert_eq!((crowd.budget().held(), crowd.outbound().held()), (0, 0));
-    }
+            got
+        }
+    });
+    got.expect("the client ends")
 }
 
 const REQUESTS: [u8; 9] = [1, 0, 4, 3, 2, 0, 12, 1, 1];
@@ -175,9 +124,9 @@ fn memory_and_files_leave_in_order_whatever_befalls_the_network_but_resets() {
     let kinds = [Fault::SplitReceive, Fault::ShortSend, Fault::SlowLink, Fault::NoBuffers];
     for seed in seeds(20) {
         let faults = kinds.into_iter().fold(Faults::none(), |all, it| all.with(it, 100_000));
-        let mut stage = Stage::new(seed, faults);
+        let mut stage = stage(seed, faults);
         let all: Vec<u8> = REQUESTS.into_iter().flat_map(expected).collect();
-        let got = stage.ask(&REQUESTS, all.len(), 4096);
+        let got = ask(&mut stage, &REQUESTS, all.len(), 4096);
         assert!(got == all, "seed {seed}: {} of {}", got.len(), all.len());
         stage.check_empty();
         assert!(0 < stage.world.reached().count_of("send-file"));
@@ -188,8 +137,8 @@ fn memory_and_files_leave_in_order_whatever_befalls_the_network_but_resets() {
 fn a_peer_that_goes_away_anywhere_in_a_file_leaves_nothing_held() {
     let all: Vec<u8> = REQUESTS.into_iter().flat_map(expected).collect();
     for at in (0..all.len()).step_by(9001) {
-        let mut stage = Stage::new(at as u64, Faults::none());
-        let got = stage.ask(&REQUESTS, at, 512);
+        let mut stage = stage(at as u64, Faults::none());
+        let got = ask(&mut stage, &REQUESTS, at, 512);
         assert!(all.starts_with(&got));
         stage.world.reset_connections(stage.server, stage.client);
         stage.check_empty();
@@ -199,9 +148,9 @@ fn a_peer_that_goes_away_anywhere_in_a_file_leaves_nothing_held() {
 
 #[test]
 fn a_file_that_ends_before_its_part_ends_the_connection() {
-    let mut stage = Stage::new(1, Faults::none());
+    let mut stage = stage(1, Faults::none());
     // The last of so many parts lies beyond the end.
-    let got = stage.ask(&[40, 1], usize::MAX, 4096);
+    let got = ask(&mut stage, &[40, 1], usize::MAX, 4096);
     let whole = expected(40);
     assert!(got.len() < whole.len() && whole.starts_with(&got));
     assert!(matches!(stage.ended.borrow()[..], [Ended::Send(_)]), "{:?}", stage.ended.borrow());

@@ -8,4 +8,5 @@ mod files;
 mod golden;
 mod hostile;
 mod hot_path;
+mod proof;
 mod stage;

@@ -1,6 +1,6 @@
 //! A server in a simulated world, and clients that talk to it.
 //!
-//! Its service takes a frame apart as: how long to take (ms), how many bytes to answer, a number. Its
+//! It serves whatever it is given. Most tests give it [`Echo`]: that service takes a frame apart as: how long to take (ms), how many bytes to answer, a number. Its
 //! answer repeats the number, so the other end can see what was answered, and in which order.
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +16,8 @@ use corelane_core::ring::sim::{Faults, NodeId, World};
 use corelane_core::ring::{Fd, Outcome};
 use corelane_core::time::Nanos;
 use corelane_net::conn::{
-    ConnLimits, Crowd, Effect, Ended, Peer, Principal, Reply, Service, Serving, serve,
+    Access, ConnLimits, Crowd, Effect, Ended, Peer, Principal, Reply, Service, Serving, Showing,
+    serve,
 };
 
 pub(crate) const PORT: u16 = 9092;
@@ -24,9 +25,9 @@ pub(crate) const PORT: u16 = 9092;
 /// What all answers of the server may take.
 pub(crate) const SEND_BYTES: usize = 1 << 20;
 
-struct Echo {
-    lane: Lane,
-    seen: Rc<Seen>,
+pub(crate) struct Echo {
+    pub(crate) lane: Lane,
+    pub(crate) seen: Rc<Seen>,
 }
 
 /// What the service saw, over all connections.
@@ -59,7 +60,14 @@ pub(crate) const LONG_SLICES: usize = 100;
 pub(crate) const APPEND: u8 = 100;
 pub(crate) const CHANGE: u8 = 110;
 pub(crate) const LOOK: u8 = 120;
+pub(crate) const GROUP: u8 = 130;
 pub(crate) const DONE: u8 = 100;
+
+/// An append that wants so many bytes of an answer is not answered. When all these are seen, that is
+/// noted by this number.
+pub(crate) const UNANSWERED: u16 = u16::MAX;
+pub(crate) const SHOWN: u8 = 99;
+const SHOWN_AFTER: Nanos = Nanos::millis(7);
 
 async fn stand_by(lane: Lane, seen: Rc<Seen>) {
     for _ in 0..BYSTANDER_TURNS {
@@ -90,10 +98,11 @@ pub(crate) fn answer_to(request: &[u8]) -> Vec<u8> {
 
 fn effect_of(request: &[u8]) -> Effect {
     match request[7] {
-        APPEND..CHANGE => Effect::Append,
-        CHANGE..LOOK => Effect::Change,
-        LOOK..=129 => Effect::Look,
-        _ => Effect::Free,
+        APPEND..CHANGE => Effect { records: Access::Add, ..Effect::FREE },
+        CHANGE..LOOK => Effect { records: Access::Change, ..Effect::FREE },
+        LOOK..GROUP => Effect { records: Access::Look, ..Effect::FREE },
+        GROUP..=139 => Effect { groups: Access::Add, ..Effect::FREE },
+        _ => Effect::FREE,
     }
 }
 
@@ -124,8 +133,11 @@ impl Service for Echo {
                 return Reply::Close("as asked".to_owned());
             }
             lane.sleep(Nanos::millis(u64::from(bytes[4]))).await;
-            if effect_of(bytes) != Effect::Free {
+            if effect_of(bytes) != Effect::FREE {
                 seen.effects.borrow_mut().push(DONE + bytes[7]);
+            }
+            if bytes[5..7] == UNANSWERED.to_be_bytes() {
+                return Reply::Silent;
             }
             let answer = answer_to(bytes);
             let buf = lane.pool().get(answer.len());
@@ -137,6 +149,14 @@ impl Service for Echo {
 
     fn answer_bytes_max(&self, frame: &Buf) -> usize {
         4 + usize::from(u16::from_be_bytes([frame.filled()[5], frame.filled()[6]]))
+    }
+
+    fn show(&self) -> Showing {
+        let (lane, seen) = (self.lane.clone(), Rc::clone(&self.seen));
+        Box::pin(async move {
+            lane.sleep(SHOWN_AFTER).await;
+            seen.effects.borrow_mut().push(SHOWN);
+        })
     }
 
     fn effect(&self, frame: &Buf) -> Effect {
@@ -154,6 +174,16 @@ impl Drop for Leaving {
         self.seen.open.set(self.seen.open.get() - 1);
         self.seen.promised.set(self.seen.promised.get() - self.promised);
     }
+}
+
+/// What a server grants.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(crate) limits: ConnLimits,
+    pub(crate) receive_bytes: usize,
+    pub(crate) send_bytes: usize,
+    /// Who everybody is taken for who comes.
+    pub(crate) principal: Principal,
 }
 
 /// A world with a server, and what can be asked about it afterwards.
@@ -178,6 +208,17 @@ impl Stage {
         receive_bytes: usize,
         send_bytes: usize,
     ) -> Self {
+        let terms = Terms { limits, receive_bytes, send_bytes, principal: Principal::Anonymous };
+        Self::of(seed, faults, terms, async |lane, seen| Echo { lane, seen })
+    }
+
+    /// With a service of its own, made where it serves.
+    pub(crate) fn of<S: Service>(
+        seed: u64,
+        faults: Faults,
+        terms: Terms,
+        make: impl AsyncFn(Lane, Rc<Seen>) -> S + Copy + 'static,
+    ) -> Self {
         let mut world = World::new(seed, faults);
         let (server, client) = (world.node(1), world.node(1));
         let seen = Rc::new(Seen::default());
@@ -187,11 +228,12 @@ impl Stage {
         let addr = world.addr(server, PORT);
         world.start(server, move |lane| {
             let (seen, ended) = (Rc::clone(&seen2), Rc::clone(&ended2));
-            let all = Crowd::new(&lane, limits.clone(), receive_bytes, send_bytes);
+            let Terms { limits, receive_bytes, send_bytes, principal } = terms.clone();
+            let all = Crowd::new(&lane, limits, receive_bytes, send_bytes);
             *crowd2.borrow_mut() = Some(all.clone());
             async move {
+                let service = Rc::new(make(lane.clone(), seen).await);
                 let (listener, _) = lane.listen(addr, 1024, false).await.expect("a free port");
-                let service = Rc::new(Echo { lane: lane.clone(), seen });
                 loop {
                     let mut accepted = lane.accept(&listener);
                     while let Some(it) = accepted.next().await {
@@ -200,7 +242,7 @@ impl Stage {
                         let peer = Rc::new(Peer {
                             addr: connection.peer,
                             listener: "PLAINTEXT".to_owned(),
-                            principal: Principal::Anonymous,
+                            principal: principal.clone(),
                         });
                         let (all, service) = (all.clone(), Rc::clone(&service));
                         let ended = Rc::clone(&ended);

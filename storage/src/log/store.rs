@@ -403,6 +403,12 @@ impl Store {
         self.0.journal.durable(commit).await
     }
 
+    /// The commit that covers everything appended so far.
+    #[must_use]
+    pub fn latest(&self) -> Commit {
+        self.0.journal.latest()
+    }
+
     /// Reads whole batches. Memory answers at once; older bytes come from the segment's file.
     ///
     /// # Errors
