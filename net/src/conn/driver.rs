@@ -149,6 +149,8 @@ struct Connection<S> {
     turn_began: Nanos,
     started: u32,
     ending: Option<Ended>,
+    /// Since when the connection is ending.
+    ending_since: Nanos,
 }
 
 /// What comes next, in a buffer of the ring's choosing.
@@ -188,6 +190,7 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         turn_began: now,
         started: 0,
         ending: None,
+        ending_since: now,
         lane: lane.clone(),
     };
     loop {
@@ -242,11 +245,25 @@ impl<S: Service> Connection<S> {
         (!busy).then(|| self.quiet_since + self.limits.idle)
     }
 
+    /// Nobody waits for ever for a peer that will ask nothing more, and may be gone: a fetch takes as long
+    /// as its client said.
+    fn linger_deadline(&self) -> Option<Nanos> {
+        let since = self.ending_since.max(self.quiet_since);
+        let lingers = self.ending.is_some() && self.sending.is_none() && !self.open.is_empty();
+        lingers.then(|| since + self.limits.send_stall)
+    }
+
     /// When something must have happened.
     fn deadline(&self) -> Nanos {
         let proof = self.stage.deadline(self.came, &self.limits);
-        let all = [proof, self.frame_deadline(), self.send_deadline(), self.idle_deadline()];
-        all.into_iter().flatten().min().unwrap_or_else(|| self.lane.now() + self.limits.idle)
+        let reading = [proof, self.frame_deadline(), self.idle_deadline()];
+        let sending = [self.send_deadline(), self.linger_deadline()];
+        reading
+            .into_iter()
+            .chain(sending)
+            .flatten()
+            .min()
+            .unwrap_or_else(|| self.lane.now() + self.limits.idle)
     }
 
     fn timed_out(&mut self) -> Option<Ended> {
@@ -257,6 +274,9 @@ impl<S: Service> Connection<S> {
         }
         if over(self.send_deadline()) {
             return Some(Ended::Unread);
+        }
+        if over(self.linger_deadline()) {
+            return self.ending.take();
         }
         if over(self.idle_deadline()) {
             return Some(Ended::Idle);
@@ -345,6 +365,7 @@ impl<S: Service> Connection<S> {
         self.reading = Reading::Ended;
         if self.ending.is_none() {
             self.ending = Some(why);
+            self.ending_since = self.lane.now();
         }
         if !self.takes_requests() {
             self.forget_unstarted();

@@ -37,7 +37,8 @@
 //!   waiting for memory is, since whoever waits holds some that others wait for;
 //! - **proof**: a peer that has to prove who it is has done so within this time of its coming;
 //! - **send stall**: the peer takes at least one byte of what is being sent within this time, and while
-//!   the lane's [`Outbound`] is spent, everything;
+//!   the lane's [`Outbound`] is spent, everything. So long is a peer that will send nothing more waited
+//!   for, too: requests that still wait then, for records or for others, are dropped with the connection;
 //! - **idle**: with nothing open, nothing unsent and no frame begun, the next one begins within
 //!   this time. While a request is open a connection is never idle.
 

@@ -399,3 +399,29 @@ fn what_was_added_without_an_answer_is_seen_by_who_looks_behind_it() {
     assert_eq!(order, expected);
     stage.check_empty();
 }
+
+/// A request may wait for as long as its client said, and nobody hears its answer.
+#[test]
+fn a_peer_that_is_gone_is_not_waited_for_longer_than_one_that_does_not_read() {
+    for reset in [false, true] {
+        let limits = ConnLimits { send_stall: Nanos::millis(100), ..ConnLimits::default() };
+        let mut stage = Stage::new(1, Faults::none(), limits, 1 << 20);
+        let stream = [request(250, 1, 1, 9_000), request(250, 1, 2, 0)].concat();
+        let sent = stage.run(Nanos::secs(5), move |lane, socket| {
+            let stream = stream.clone();
+            async move {
+                let sent = send(&lane, &socket, &stream).await;
+                lane.sleep(Nanos::millis(10)).await;
+                sent
+            }
+        });
+        assert_eq!(sent, Some(true));
+        if reset {
+            stage.world.reset_connections(stage.server, stage.client);
+        }
+        let began = stage.world.now();
+        stage.check_empty();
+        assert!(stage.world.now() < began + Nanos::millis(200), "it waited to the end");
+        assert_eq!(*stage.seen.effects.borrow(), [1, 2], "both had begun");
+    }
+}
