@@ -1,5 +1,11 @@
-//! Prints `docs/configuration.md`.
+//! Prints `docs/configuration.md`; with the word `limits`, `docs/limits.md`.
+
+use corelane_broker::config::{limits, print};
 
 fn main() {
-    print!("{}", corelane_broker::config::print::reference());
+    let wanted = std::env::args().nth(1);
+    print!(
+        "{}",
+        if wanted.as_deref() == Some("limits") { limits::page() } else { print::reference() }
+    );
 }

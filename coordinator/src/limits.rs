@@ -3,8 +3,6 @@
 //! A bound refuses; nothing here grows without one. Settings carry Kafka's defaults, so that a broker
 //! without a configuration behaves as its clients expect.
 
-/// Groups of one partition of `__consumer_offsets`. A new group beyond it is refused until others expire.
-pub const GROUPS_PER_PARTITION_MAX: usize = 100_000;
 /// Members and promised member ids of one group together, whatever `group.max.size` says.
 pub const MEMBERS_PER_GROUP_MAX: usize = 10_000;
 /// Partitions with a committed offset in one group.
@@ -49,8 +47,13 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms_max: u64,
     /// The first rebalance ends earlier, when for so long nobody new was seen.
     pub initial_rebalance_quiet_ms: u64,
+    /// Groups of one partition of `__consumer_offsets`. A new group beyond it is refused until others expire.
+    pub groups_max: usize,
     /// `group.max.size`
     pub group_size_max: usize,
+    /// All bytes the members of one group may have sent with their protocols. They are in memory as
+    /// long as the members are. One member alone is not refused for it.
+    pub members_bytes_max: usize,
     /// `offset.metadata.max.bytes`; counted in UTF-16 units, as Kafka counts it.
     pub offset_metadata_units_max: usize,
     /// `offsets.retention.minutes`, in milliseconds
@@ -66,7 +69,9 @@ impl Default for GroupConfig {
             session_timeout_ms_max: 1_800_000,
             initial_rebalance_delay_ms_max: 3_000,
             initial_rebalance_quiet_ms: 20,
+            groups_max: 100_000,
             group_size_max: i32::MAX as usize,
+            members_bytes_max: 4 << 20,
             offset_metadata_units_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 600_000,

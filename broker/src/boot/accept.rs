@@ -12,6 +12,7 @@ use corelane_net::conn::{Crowd, Ended, Peer, Principal, serve};
 
 use super::gate::{Gate, Pass};
 use super::notices::Notices;
+use super::pace::NO_LIMIT;
 use super::report::Reporter;
 use crate::config::keys;
 use crate::config::row::Row;
@@ -50,6 +51,12 @@ pub(super) async fn listen(
 /// Connections taken before those that are open get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
 
+/// A listener, and the error that was told of it with how often it came since.
+struct Failing {
+    name: String,
+    told: Option<(Errno, u64)>,
+}
+
 /// The door of one lane.
 #[derive(Clone)]
 pub(super) struct Door {
@@ -64,63 +71,100 @@ pub(super) struct Door {
 impl Door {
     /// Accepts until the listener is closed.
     pub(super) async fn open(self, listener: Fd, name: String) {
-        let lane = self.crowd.lane().clone();
-        // The error that was told, and how often it came since.
-        let mut failing: Option<(Errno, u64)> = None;
+        let mut failing = Failing { name, told: None };
         loop {
-            let mut accepted = lane.accept(&listener);
-            let mut in_a_row = 0;
-            while let Some(it) = accepted.next().await {
-                match it {
-                    Ok(Outcome::Connected(connection)) => {
-                        if let Some((errno, times)) = failing.take() {
-                            self.notice(|| {
-                                format!("accepting again on {name} after {times} times: {errno}")
-                            });
-                        }
-                        self.take(*connection, &name);
-                    }
-                    Ok(other) => panic!("accepted {other:?}"),
-                    Err(Errno::CANCELED) => return,
-                    Err(errno) => {
-                        self.node.metrics().counter("connections.accepts_failed").add(1);
-                        match &mut failing {
-                            Some((told, times)) if *told == errno => *times += 1,
-                            _ => {
-                                self.notice(|| format!("cannot accept on {name}: {errno}"));
-                                failing = Some((errno, 1));
-                            }
-                        }
-                        lane.sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-                in_a_row += 1;
-                if in_a_row == ACCEPTS_PER_TURN {
-                    in_a_row = 0;
-                    lane.yield_now().await;
+            let done = if self.per_second() < NO_LIMIT {
+                self.take_one(&listener, &mut failing).await
+            } else {
+                self.take_many(&listener, &mut failing).await
+            };
+            match done {
+                Ok(()) => {}
+                Err(Errno::CANCELED) => return,
+                Err(errno) => {
+                    self.node.metrics().counter("connections.accepts_failed").add(1);
+                    self.failed(&mut failing, errno);
+                    self.crowd.lane().sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    fn take(&self, connection: Connection, listener: &str) {
-        let Connection { socket, peer, .. } = connection;
+    /// One connection, when it is time for one. The others wait in the kernel's queue.
+    async fn take_one(&self, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
+        let lane = self.crowd.lane();
+        while let Err(at) = self.gate.pace(lane.now(), self.per_second()) {
+            lane.sleep_until(at).await;
+        }
+        let connection = lane.accept_one(listener).await?;
+        self.take(connection, failing);
+        Ok(())
+    }
+
+    /// Connections as they come, for as long as nothing limits them.
+    async fn take_many(&self, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
+        let lane = self.crowd.lane();
+        let mut accepted = lane.accept(listener);
+        let (mut in_a_row, mut stopped) = (0, false);
+        while let Some(it) = accepted.next().await {
+            match it {
+                Ok(Outcome::Connected(connection)) => self.take(*connection, failing),
+                Ok(other) => panic!("accepted {other:?}"),
+                Err(Errno::CANCELED) if stopped => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+            if !stopped && self.per_second() < NO_LIMIT {
+                // Those that were taken already still come.
+                accepted.stop();
+                stopped = true;
+            }
+            in_a_row += 1;
+            if in_a_row == ACCEPTS_PER_TURN {
+                in_a_row = 0;
+                lane.yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A dynamic limit, as it is now.
+    fn limit(&self, row: &'static Row) -> u64 {
         let image = self.node.image();
         let layers = image.layers(&self.node.facts().config.settings, self.node.id());
-        let limit = |row: &'static Row| {
-            let value = layers.current(row).and_then(|it| it.parse().ok());
-            value.expect("a number with a default, checked when it was set")
-        };
+        let value = layers.current(row).and_then(|it| it.parse().ok());
+        value.expect("a number with a default, checked when it was set")
+    }
+
+    fn per_second(&self) -> u64 {
+        self.limit(&keys::CONNECTION_CREATION_RATE)
+    }
+
+    /// Tells why nothing is accepted, once.
+    fn failed(&self, failing: &mut Failing, errno: Errno) {
+        match &mut failing.told {
+            Some((told, times)) if *told == errno => *times += 1,
+            told => {
+                self.notice(|| format!("cannot accept on {}: {errno}", failing.name));
+                *told = Some((errno, 1));
+            }
+        }
+    }
+
+    fn take(&self, connection: Connection, failing: &mut Failing) {
+        let Connection { socket, peer, .. } = connection;
+        let listener = &failing.name;
+        if let Some((errno, times)) = failing.told.take() {
+            self.notice(|| format!("accepting again on {listener} after {times} times: {errno}"));
+        }
         let admitted = self.gate.admit(
             peer.ip(),
-            limit(&keys::MAX_CONNECTIONS),
-            limit(&keys::MAX_CONNECTIONS_PER_IP),
+            self.limit(&keys::MAX_CONNECTIONS),
+            self.limit(&keys::MAX_CONNECTIONS_PER_IP),
         );
         match admitted {
             Ok(pass) => {
                 let principal = Principal::Anonymous;
-                let listener = listener.to_owned();
-                let peer = Peer { addr: peer, listener, principal };
+                let peer = Peer { addr: peer, listener: listener.clone(), principal };
                 let serving = self.clone().serve(socket, Rc::new(peer), pass);
                 self.crowd.lane().spawn("connection", Importance::Serving, serving);
             }

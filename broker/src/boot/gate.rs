@@ -1,11 +1,16 @@
-//! Who may connect: how many in all, and how many from one address. All lanes ask the same gate.
+//! Who may connect: how many in all, how many from one address, and how many in a second. All lanes ask
+//! the same gate.
 //!
-//! It is locked once when a connection comes and once when it goes, never in between.
+//! It is locked when a connection comes and once when it goes, never in between.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use corelane_core::time::Nanos;
+
+use super::pace::Pace;
 
 /// The share of the limit on open files that connections may take, as a fraction. The rest is for
 /// the log's files.
@@ -15,6 +20,7 @@ const DESCRIPTORS_SHARE: (u64, u64) = (4, 5);
 pub struct Gate {
     descriptors_max: u64,
     counts: Mutex<Counts>,
+    pace: Mutex<Pace>,
 }
 
 #[derive(Default)]
@@ -48,12 +54,17 @@ impl fmt::Display for Turned {
 impl Gate {
     #[must_use]
     pub fn new(descriptors_max: u64) -> Arc<Self> {
-        Arc::new(Self { descriptors_max, counts: Mutex::default() })
+        Arc::new(Self { descriptors_max, counts: Mutex::default(), pace: Mutex::default() })
     }
 
     /// Connections open now, on all lanes.
     pub(super) fn open(&self) -> u64 {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
+    /// Whether one more may be taken from the kernel's queue now. If not, when to ask again.
+    pub(super) fn pace(&self, now: Nanos, per_second: u64) -> Result<(), Nanos> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(now, per_second)
     }
 
     /// Lets one in, until its pass is dropped.

@@ -10,6 +10,7 @@ mod gate;
 mod identity;
 mod lane;
 mod notices;
+mod pace;
 mod report;
 mod telling;
 

@@ -76,6 +76,11 @@ rows! {
     MAX_CONNECTIONS_PER_IP = Row::new("max.connections.per.ip", Int, "1024").dynamic()
         .check(Check::AtLeast(0))
         .doc("Connections at once from one address. Further ones are closed at once.");
+    CONNECTION_CREATION_RATE = Row::new("max.connection.creation.rate", Int, "2147483647").dynamic()
+        .check(Check::AtLeast(1))
+        .doc("Connections taken in one second, by all listeners and lanes together, and at most a tenth \
+              of that at once. Further ones wait in the kernel's queue and are taken later; none is \
+              closed for it. The default is Kafka's and means no limit.");
     CONNECTIONS_MAX_IDLE_MS = Row::new("connections.max.idle.ms", Long, "600000")
         .check(Check::AtLeast(1))
         .doc("A connection that asks nothing for so long is closed.");
@@ -84,7 +89,8 @@ rows! {
         .doc("A request that is incomplete so long after its first byte closes its connection, \
               however steadily it drips.");
     SEND_STALL_MS = Row::new("corelane.send.stall.ms", Long, "60000").check(Check::AtLeast(1))
-        .doc("A peer that takes nothing of an answer for so long is disconnected.");
+        .doc("A peer that takes nothing of an answer for so long is disconnected. So is one that has \
+              closed its end while requests of it still wait.");
     REQUEST_BYTES_MAX = Row::new("socket.request.max.bytes", Int, "104857600")
         .check(Check::AtLeast(1024))
         .doc("The largest request a client may send.");
@@ -284,6 +290,14 @@ rows! {
         .doc("The longest session timeout a member may ask for.");
     GROUP_SIZE_MAX = Row::new("group.max.size", Int, "10000").check(Check::AtLeast(1))
         .doc("Members one group may have. Kafka has no limit unless one is set.");
+    GROUP_MEMBERS_BYTES = Row::new("corelane.group.members.bytes", Int, "4194304")
+        .check(Check::AtLeast(1 << 20))
+        .doc("Bytes the members of one group may tell of themselves together; they stay in memory. Who \
+              would pass it is told that the group is full. One member may tell 1 MiB at most.");
+    GROUP_PARTITION_GROUPS_MAX = Row::new("corelane.group.partition.groups.max", Int, "100000")
+        .check(Check::AtLeast(1))
+        .doc("Groups of one partition of the topic that keeps group offsets. A new one beyond it is \
+              told to try again, until others have expired.");
     OFFSETS_PARTITIONS = Row::new("offsets.topic.num.partitions", Int, "50")
         .check(Check::Between(1, 10_000))
         .doc("Partitions of the topic that keeps group offsets. Settled when it is created.");

@@ -1,7 +1,8 @@
 //! A member comes, or comes back for the next generation. The answer may take as long as the
 //! slowest of the others.
 
-use corelane_coordinator::{Answer, JoinGroup, Protocol, Request};
+use corelane_coordinator::{Answer, JoinGroup, MEMBER_METADATA_BYTES_MAX, Protocol, Request};
+use corelane_net::ErrorCode;
 use corelane_net::conn::Reply;
 use corelane_net::messages::join_group::{
     JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
@@ -43,6 +44,19 @@ pub(super) async fn handle(call: Call) -> Reply {
 
 async fn read(call: &Call) -> Result<JoinGroup, Reply> {
     let request = call.decode::<JoinGroupRequest<'_>>().await?;
+    // What is too much is refused as the coordinator would, and not copied first.
+    let told: usize = request.protocols.iter().map(|it| it.name.len() + it.metadata.len()).sum();
+    if MEMBER_METADATA_BYTES_MAX < told {
+        return Err(call
+            .answer(&JoinGroupResponse {
+                error_code: ErrorCode::InvalidRequest.code(),
+                generation_id: -1,
+                protocol_name: (call.version < NULL_PROTOCOL_FROM).then_some(""),
+                member_id: request.member_id,
+                ..Default::default()
+            })
+            .await);
+    }
     let protocol = |it: corelane_net::messages::join_group::JoinGroupRequestProtocol<'_>| {
         Protocol { name: it.name.to_owned(), metadata: it.metadata.to_vec() }
     };

@@ -26,6 +26,9 @@ impl ClassicGroup {
             self.remove_member(&request.member, GroupError::GroupMaxSizeReached, out);
             out.reply_join(token, JoinAnswer::refused("", GroupError::GroupMaxSizeReached));
             self.complete_join_if_all_came(now, config, out);
+        } else if !self.has_room_for(config, &request.member, &request.protocols) {
+            let error = GroupError::GroupMaxSizeReached;
+            out.reply_join(token, JoinAnswer::refused(&request.member, error));
         } else if request.member.is_empty() {
             self.join_unknown(now, config, token, request, out);
         } else {

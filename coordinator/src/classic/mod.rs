@@ -105,6 +105,8 @@ pub(crate) struct ClassicGroup {
     unsynced: BTreeSet<String>,
     /// How many members know a protocol.
     known: BTreeMap<String, usize>,
+    /// Names and metadata of all members' protocols.
+    protocol_bytes: usize,
     /// Topics of all members, where they can be read.
     subscribed: Option<BTreeSet<String>>,
     window: Option<Window>,
@@ -156,6 +158,7 @@ impl ClassicGroup {
             promised: BTreeMap::new(),
             unsynced: BTreeSet::new(),
             known: BTreeMap::new(),
+            protocol_bytes: 0,
             subscribed: None,
             window: None,
             join_deadline_ms: None,

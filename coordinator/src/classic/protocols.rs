@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::member::Member;
 use super::{CONSUMER, ClassicGroup, State};
 use crate::api::Protocol;
+use crate::limits::GroupConfig;
 use crate::records::{Bytes, RecordError};
 
 impl ClassicGroup {
@@ -42,12 +43,14 @@ impl ClassicGroup {
     }
 
     pub(super) fn count_protocols(&mut self, member: &Member) {
+        self.protocol_bytes += bytes_of(&member.protocols);
         for name in names(&member.protocols) {
             *self.known.entry(name.to_owned()).or_default() += 1;
         }
     }
 
     pub(super) fn uncount_protocols(&mut self, member: &Member) {
+        self.protocol_bytes -= bytes_of(&member.protocols);
         for name in names(&member.protocols) {
             let count = self.known.get_mut(name).expect("counted when the member came");
             *count -= 1;
@@ -57,12 +60,26 @@ impl ClassicGroup {
         }
     }
 
+    /// Whether what this member tells of itself fits beside what the others told. One alone always does.
+    pub(super) fn has_room_for(
+        &self,
+        config: &GroupConfig,
+        id: &str,
+        protocols: &[Protocol],
+    ) -> bool {
+        let before = self.members.get(id).map_or(0, |it| bytes_of(&it.protocols));
+        let others = self.protocol_bytes - before;
+        others == 0 || others + bytes_of(protocols) <= config.members_bytes_max
+    }
+
     pub(super) fn check_known(&self) {
         let mut known: BTreeMap<String, usize> = BTreeMap::new();
         for name in self.members.values().flat_map(|member| names(&member.protocols)) {
             *known.entry(name.to_owned()).or_default() += 1;
         }
         assert_eq!(known, self.known, "protocols are counted");
+        let bytes: usize = self.members.values().map(|it| bytes_of(&it.protocols)).sum();
+        assert_eq!(bytes, self.protocol_bytes, "their bytes are counted");
     }
 
     /// Whether the group reads the topic. A consumer group whose metadata cannot be read may read anything.
@@ -97,6 +114,11 @@ impl ClassicGroup {
         }
         Some(topics)
     }
+}
+
+/// What a member told of itself.
+pub(crate) fn bytes_of(protocols: &[Protocol]) -> usize {
+    protocols.iter().map(|it| it.name.len() + it.metadata.len()).sum()
 }
 
 /// A member may name a protocol twice; it knows it once.

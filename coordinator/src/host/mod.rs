@@ -28,8 +28,8 @@ use crate::api::{
 use crate::classic::{ClassicGroup, Effects};
 use crate::errors::GroupError;
 use crate::limits::{
-    DEFERRED_PER_GROUP_MAX, GROUPS_PER_PARTITION_MAX, GroupConfig, MEMBER_METADATA_BYTES_MAX,
-    NAME_BYTES_MAX, PROTOCOLS_PER_MEMBER_MAX, WRITES_IN_FLIGHT_MAX,
+    DEFERRED_PER_GROUP_MAX, GroupConfig, MEMBER_METADATA_BYTES_MAX, NAME_BYTES_MAX,
+    PROTOCOLS_PER_MEMBER_MAX, WRITES_IN_FLIGHT_MAX,
 };
 use crate::offsets::GroupOffsets;
 use crate::records::Change;
@@ -309,7 +309,7 @@ impl Host {
     }
 
     fn is_full(&self) -> bool {
-        GROUPS_PER_PARTITION_MAX <= self.groups.len()
+        self.config.groups_max <= self.groups.len()
     }
 
     /// Forgets a group that nothing speaks of any more.

@@ -9,6 +9,7 @@
 //! flight; a follower's sync answered while the assignment is in flight; a quiet window that every join of the same
 //! member prolongs; an alarm that is not moved forward. Each failed at least one test here.
 
+mod bounds;
 mod bytes;
 mod offsets;
 mod random;

@@ -327,6 +327,15 @@ impl Lane {
         self.recurring(Op::Accept { listener: listener.clone() })
     }
 
+    /// The next connection, and none behind it: they wait in the kernel's queue.
+    ///
+    /// # Errors
+    /// Why none can be accepted.
+    pub async fn accept_one(&self, listener: &Fd) -> Result<Connection, Errno> {
+        let (result, _) = self.op(Op::AcceptOne { listener: listener.clone() }).await;
+        expect!(result, Outcome::Connected(it) => *it)
+    }
+
     /// # Errors
     /// Why the peer cannot be reached.
     pub async fn connect(&self, addr: SocketAddr) -> Result<Connection, Errno> {

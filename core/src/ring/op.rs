@@ -21,6 +21,10 @@ pub enum Op {
     Accept {
         listener: Fd,
     },
+    /// One connection. Those behind it stay in the kernel's queue.
+    AcceptOne {
+        listener: Fd,
+    },
     Connect {
         addr: SocketAddr,
     },

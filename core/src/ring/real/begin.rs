@@ -60,7 +60,7 @@ fn prepare(
         Op::Accept { listener } if features.accept_many => {
             opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build()
         }
-        Op::Accept { listener } => {
+        Op::Accept { listener } | Op::AcceptOne { listener } => {
             opcode::Accept::new(fd(listener), ptr::null_mut(), ptr::null_mut())
                 .flags(libc::SOCK_CLOEXEC)
                 .build()

@@ -33,6 +33,7 @@ impl RealRing {
                 unreachable!("the kernel answered what it was not asked")
             }
             (Stage::Kernel, Op::Accept { .. }) => self.accepted(slot, result, flags, completed),
+            (Stage::Kernel, Op::AcceptOne { .. }) => self.accepted_one(slot, result, completed),
             (Stage::Kernel, Op::ReceiveBlock { .. }) => {
                 self.received(slot, result, flags, completed);
             }
@@ -96,12 +97,7 @@ impl RealRing {
             Ok(number) => number as i32,
             Err(errno) => return self.complete(slot, Err(errno), completed),
         };
-        let socket = Fd::new(number, &self.closing);
-        // A connection that is gone already is none: its descriptor closes by itself.
-        let connection = sys::no_delay(number)
-            .and_then(|()| Ok((sys::peer_addr(number)?, sys::local_addr(number)?)))
-            .map(|(peer, local)| Connection { socket, peer, local });
-        if let Ok(connection) = connection {
+        if let Some(connection) = self.connection(number) {
             completed.push(more(slot, Outcome::Connected(Box::new(connection))));
         }
         if cqueue::more(flags) {
@@ -113,6 +109,33 @@ impl RealRing {
         } else {
             self.start(slot);
         }
+    }
+
+    fn accepted_one(
+        &mut self,
+        slot: u32,
+        result: Result<u32, Errno>,
+        completed: &mut Vec<Completion>,
+    ) {
+        let number = match result {
+            Ok(number) => number as i32,
+            Err(errno) => return self.complete(slot, Err(errno), completed),
+        };
+        match self.connection(number) {
+            Some(it) => self.complete(slot, Ok(Outcome::Connected(Box::new(it))), completed),
+            None if self.flights.known(slot).cancelled => {
+                self.complete(slot, Err(Errno::CANCELED), completed);
+            }
+            None => self.start(slot),
+        }
+    }
+
+    /// A connection that is gone already is none: its descriptor closes by itself.
+    fn connection(&self, number: i32) -> Option<Connection> {
+        let socket = Fd::new(number, &self.closing);
+        let of = sys::no_delay(number)
+            .and_then(|()| Ok((sys::peer_addr(number)?, sys::local_addr(number)?)));
+        of.ok().map(|(peer, local)| Connection { socket, peer, local })
     }
 
     fn received(

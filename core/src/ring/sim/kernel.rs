@@ -425,6 +425,7 @@ impl Kernel {
             }
             Op::Listen { .. }
             | Op::Accept { .. }
+            | Op::AcceptOne { .. }
             | Op::Connect { .. }
             | Op::Receive { .. }
             | Op::ReceiveBlock { .. }
@@ -592,6 +593,7 @@ fn outline(op: &Op) -> (&'static str, u64) {
     match op {
         Op::Listen { addr, .. } => ("listen", u64::from(addr.port())),
         Op::Accept { listener } => ("accept", fd(listener)),
+        Op::AcceptOne { listener } => ("accept-one", fd(listener)),
         Op::Connect { addr } => ("connect", u64::from(addr.port())),
         Op::Receive { socket, buf } => ("receive", mix(&[fd(socket), buf.room() as u64])),
         Op::ReceiveBlock { socket } => ("receive-block", fd(socket)),

@@ -140,7 +140,8 @@ impl Kernel {
                 let span = self.latency(node, 0);
                 self.after(span, Event::Net(NetEvent::Knock(id, 0)));
             }
-            Op::Accept { listener } => match self.open(node, listener) {
+            Op::Accept { listener } | Op::AcceptOne { listener } => match self.open(node, listener)
+            {
                 Some(Open::Listener { port }) => {
                     let number = listener.number();
                     self.listener(node, port, number).accepts.push_back(id);
@@ -188,7 +189,7 @@ impl Kernel {
         let flight = &self.ops[&id];
         let node = flight.key.node;
         match &flight.op {
-            Op::Accept { listener } => {
+            Op::Accept { listener } | Op::AcceptOne { listener } => {
                 if let Some(Open::Listener { port }) = self.open(node, listener) {
                     let number = listener.number();
                     self.listener(node, port, number).accepts.retain(|&it| it != id);
@@ -402,7 +403,14 @@ impl Kernel {
                 let all = self.net.listeners.get_mut(&(node, port)).expect("as above");
                 let conn = all[at].waiting.pop_front().expect("not empty");
                 let connection = self.connection(End { conn, side: Side::Server });
-                self.complete_one(id, Outcome::Connected(Box::new(connection)));
+                let connected = Outcome::Connected(Box::new(connection));
+                if matches!(self.ops[&id].op, Op::AcceptOne { .. }) {
+                    let all = self.net.listeners.get_mut(&(node, port)).expect("as above");
+                    all[at].accepts.pop_front();
+                    self.complete(id, Ok(connected));
+                } else {
+                    self.complete_one(id, connected);
+                }
             }
         }
     }
