@@ -242,3 +242,65 @@ def repeat(going, link, port, requests):
             pass
         asked += 1
     link.send((asked, largest))
+
+
+def numbered(going, link, port, source, requests, at_once):
+    """Sends different requests, so many before it reads their answers. Tells the answers."""
+    s = connect(port, source, timeout=60)
+    link.send("at it")
+    answers = []
+    for at in range(0, len(requests), at_once):
+        pack = requests[at:at + at_once]
+        s.sendall(b"".join(pack))
+        answers += [read_frame(s) for _ in pack]
+    link.send(answers)
+    rest(going)
+    s.close()
+
+
+def park(going, link, port, sources, request, each, most):
+    """Sends fetches that wait, so many on each connection. Tells how many connections have no answer once
+    these are at most so many, and at the end leaves without a word, every second one rudely."""
+    held = []
+    for source in sources:
+        s = connect(port, source, timeout=60)
+        s.sendall(request * each)
+        held.append(s)
+    link.send(len(held))
+    while going.is_set():
+        waiting = len(held) - len(with_answers(held))
+        if waiting <= most:
+            link.send(waiting)
+            rest(going)
+        time.sleep(0.05)
+    for at, s in enumerate(held):
+        if at % 2:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+
+
+def with_answers(sockets):
+    """Those of many sockets that have something to read."""
+    poll = select.poll()
+    for s in sockets:
+        poll.register(s, select.POLLIN)
+    ready = {number for number, _ in poll.poll(0)}
+    return [s for s in sockets if s.fileno() in ready]
+
+
+def join_and_wait(going, link, port, sources, request, refused):
+    """Joins one group on many connections. Tells how many were refused, by error, once so many were; who is
+    let in waits."""
+    held = open_many(port, sources)
+    for s in held:
+        s.sendall(request)
+    errors = {}
+    while going.is_set() and sum(errors.values()) < refused:
+        for s in with_answers(held):
+            error = struct.unpack_from(">h", read_frame(s), 4)[0]
+            # Who is let in is told so when the rebalance ends.
+            if error:
+                errors[error] = errors.get(error, 0) + 1
+        time.sleep(0.02)
+    link.send(errors)
+    rest(going)

@@ -9,8 +9,9 @@ import struct
 import time
 
 import attackers
-from wire import (API_VERSIONS, BETWEEN_BROKERS, KEYS, METADATA, MIB, alter_broker, ask, connect, create_topic,
-                  fetch, frame, is_closed, metadata, produce, produce_batch, read_frame, string)
+from wire import (API_VERSIONS, BETWEEN_BROKERS, KEYS, METADATA, MIB, alter_broker, ask, commit_offset, connect,
+                  create_topic, fetch, frame, is_closed, join_group, metadata, produce, produce_batch, produced,
+                  read_frame, string)
 from world import mib, until
 
 CASES = {}
@@ -136,6 +137,39 @@ def twenty_thousand_knock_and_two_thousand_fit(world):
     world.end_attacks()
     until(lambda: world.broker.descriptors() < 100, "descriptors stay open")
     ask(world.port, API_VERSIONS, "127.0.0.9")
+
+
+@case(("max.connection.creation.rate", 200))
+def more_connections_in_a_second_than_are_taken(world):
+    """Whoever knocks is served in the end, only later; and a change of the limit holds at once."""
+    began = time.monotonic()
+    waiting = [connect(world.port, source, timeout=60) for source in attackers.addresses(3, 600, 4)]
+    for s in waiting:
+        s.sendall(API_VERSIONS)
+    seen = world.look()
+    for s in waiting:
+        read_frame(s)
+    took = time.monotonic() - began
+    print(f"    600 served after {took:.1f} s, {seen['descriptors']} descriptors meanwhile")
+    # At most a tenth of a second's at once, and the neighbour took one.
+    assert 600 <= 200 * (took + 0.1) + 1, f"600 in {took:.2f} s"
+    assert "turned away" not in world.broker.said()
+    for s in waiting:
+        s.close()
+    answer = ask(world.port, alter_broker(b"1", [(b"max.connection.creation.rate", b"2147483647")]))
+    assert struct.unpack(">iiih", answer[:14])[2:] == (1, 0), answer
+    held = let_in(world.port, [f"127.3.1.{at + 1}" for at in range(250)])
+    assert len(held) == 250
+    # And down again: those inside stay.
+    held[0].sendall(alter_broker(b"1", [(b"max.connection.creation.rate", b"100")]))
+    read_frame(held[0])
+    began = time.monotonic()
+    more = let_in(world.port, [f"127.3.2.{at + 1}" for at in range(150)])
+    took = time.monotonic() - began
+    # One more comes in before the door knows; a tenth of a second's come at once.
+    assert len(more) == 150 and 150 <= 100 * (took + 0.1) + 3, f"150 in {took:.2f} s"
+    for s in held + more:
+        s.close()
 
 
 @case()
@@ -387,18 +421,163 @@ def zstd_bomb(bytes_max):
     return b"\x28\xb5\x2f\xfd\0\x38" + block * (bytes_max // 4 - 3) + last
 
 
+def lz4_bomb(bytes_max):
+    """Blocks of one repeated byte, 4 MiB each, as many as fit: about 16 KiB each."""
+    long = (4 << 20) - 1 - 19 - 5 - 255
+    block = b"\x1f\0\1\0" + b"\xff" * (long // 255) + bytes([long % 255]) + b"\x50" + bytes(5)
+    one = struct.pack("<I", len(block)) + block
+    return b"\x04\x22\x4d\x18\x60\x70\x73" + one * max(1, bytes_max // len(one)) + bytes(4)
+
+
+def snappy_varint(n):
+    out = b""
+    while n >= 0x80:
+        out, n = out + bytes([n & 0x7F | 0x80]), n >> 7
+    return out + bytes([n])
+
+
+def snappy_bomb(bytes_max, claims=None):
+    """Blocks in the frame that Java's library writes, each a byte and copies of 64: three bytes each. Or one
+    block that claims to be so long."""
+    head = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
+    copies = 10_000
+    length = snappy_varint(claims or 1 + 64 * copies)
+    block = length + b"\0\0" + b"\xfe\1\0" * copies
+    one = struct.pack(">i", len(block)) + block
+    return head + one * (1 if claims else bytes_max // len(one))
+
+
 @case(keeps_mib=64)
 def batches_that_unfold_without_end(world):
+    """Small ones and ones as large as a batch may be, of every codec. Each is refused, and what it takes is
+    bounded by what one batch may unfold to."""
     create(world, b"bombs")
-    bombs = [(4, zstd_bomb(10_000)), (1, gzip.compress(bytes(10_000_000)))]
-    requests = [produce_batch(b"bombs", kind, bomb, 1) for kind, bomb in bombs]
-    cpu = world.broker.cpu_seconds()
-    for request in requests * 5:
-        ask(world.port, request)
-    each = (world.broker.cpu_seconds() - cpu) / 10
-    print(f"    {each * 1000:.0f} ms of CPU for one batch")
-    large_questions(world, requests, 48)
-    assert each < 1, f"{each:.2f} s of CPU for one batch"
+    zeros = gzip.compress(bytes(10_000_000))
+    bombs = {
+        "gzip": (1, zeros), "gzip, large": (1, gzip.compress(bytes(900_000_000), 9)),
+        "snappy": (2, snappy_bomb(950_000)), "snappy that lies": (2, snappy_bomb(0, 0x7FFFFFFF)),
+        "lz4": (3, lz4_bomb(10_000)), "lz4, large": (3, lz4_bomb(950_000)),
+        "zstd": (4, zstd_bomb(10_000)), "zstd, large": (4, zstd_bomb(950_000)),
+    }
+    requests = {name: produce_batch(b"bombs", kind, bomb, 1) for name, (kind, bomb) in bombs.items()}
+    for name, request in requests.items():
+        before, cpu = world.broker.resident(), world.broker.cpu_seconds()
+        errors = {produced(ask(world.port, request)) for _ in range(3)}
+        each = (world.broker.cpu_seconds() - cpu) / 3
+        grown = world.broker.resident() - before
+        print(f"    {name}: {len(request)} bytes, {each * 1000:.0f} ms of CPU, {mib(grown)}, error {errors}")
+        assert 0 not in errors, f"{name} was taken"
+        # What unfolds is looked at a piece at a time. The request itself is here, too.
+        assert grown < 16 * MIB, f"{name}: {mib(grown)}"
+    large_questions(world, list(requests.values()), 48)
+
+
+# --- many of a kind -----------------------------------------------------------------------------------
+
+@case(keeps_mib=96)
+def producers_without_end(world):
+    """More ids than a partition remembers: the oldest go."""
+    create(world, b"producers")
+    many = [produce(b"producers", 10, producer=it + 1) for it in range(25_000)]
+    asked = [frame(22, 0, struct.pack(">hi", -1, 60_000)) for _ in range(5_000)]
+    it = world.attack(attackers.numbered, "127.3.0.1", many + asked, 64)
+    it.hear()
+    world.look()
+    answers = it.hear()
+    errors = {produced(answer) for answer in answers[:len(many)]}
+    ids = {struct.unpack(">q", answer[10:18])[0] for answer in answers[len(many):]}
+    print(f"    {len(many)} producers of one partition, errors {errors}, {mib(world.grown())}; {len(ids)} ids given")
+    assert errors == {0} and len(ids) == len(asked)
+    # Ten thousand are remembered, with some hundred bytes each; their records lie in the tail, too.
+    assert world.grown() < 64 * MIB, mib(world.grown())
+
+
+@case(("offsets.topic.num.partitions", 4), keeps_mib=96)
+def groups_without_end(world):
+    """Each with an offset of its own, as anybody may make them."""
+    create(world, b"of")
+    find = frame(10, 0, string(b"g"))
+    until(lambda: ask(world.port, find)[4:6] == b"\0\0", "no coordinator")
+    until(lambda: ask(world.port, commit_offset(b"first", b"of"))[-2:] == b"\0\0", "no group")
+    before = world.broker.resident()
+    many = [commit_offset(b"group-%d" % it, b"of") for it in range(5_000)]
+    it = world.attack(attackers.numbered, "127.3.0.1", many, 64)
+    it.hear()
+    world.look()
+    errors = {answer[-2:] for answer in it.hear()}
+    grown = world.broker.resident() - before
+    print(f"    {len(many)} groups, errors {errors}, {grown / len(many):.0f} bytes each")
+    assert errors == {b"\0\0"}
+    assert grown < 6 * 1024 * len(many), f"{grown / len(many):.0f} bytes each"
+
+
+@case(keeps_mib=96)
+def members_of_many_megabytes(world):
+    """What a member tells of itself is bounded, and so is what all members of a group tell."""
+    until(lambda: ask(world.port, frame(10, 0, string(b"g")))[4:6] == b"\0\0", "no coordinator")
+    before = world.broker.resident()
+    for at in range(10):
+        answer = ask(world.port, join_group(b"heavy-%d" % at, bytes(10_000_000)))
+        assert struct.unpack_from(">h", answer, 4)[0] == 42, f"error {answer[4:6]} for a member of 10 MB"
+    grown = world.broker.resident() - before
+    print(f"    {mib(grown)} for members of 10 MB")
+    # One request at a time is here, and what it grew from; what was freed goes back bit by bit.
+    assert grown < 96 * MIB, mib(grown)
+    # Many members of one group, each within its bound. Four have room.
+    each = join_group(b"crowd", bytes(900_000), 60_000)
+    crowd = world.attack(attackers.join_and_wait, attackers.addresses(3, 60, 60), each, 56)
+    errors = crowd.hear()
+    world.look()
+    grown = world.broker.resident() - before
+    print(f"    {mib(grown)} for 60 members of 900 kB, refused: {errors}")
+    assert errors == {81: 56}, "more or less is kept for a group than it may have"
+    assert grown < 128 * MIB, mib(grown)
+
+
+# --- fetches that wait --------------------------------------------------------------------------------
+
+@case(("corelane.receive.bytes", 16 * MIB), ("socket.request.max.bytes", 8 * MIB), ("corelane.send.stall.ms", 3000))
+def fetches_that_wait_and_peers_that_are_gone(world):
+    """Those that wait keep their frames, within a bound that all of them share; who finds no place is
+    answered at once. Their places come back when their peers are gone."""
+    create(world, b"quiet")
+    heavy = fetch(b"quiet", [0], 1000, bytes_min=1000, wait_ms=600_000, padding=60_000)
+
+    def waits():
+        """Whether a fetch finds a place now."""
+        began = time.monotonic()
+        ask(world.port, fetch(b"quiet", [0], 1000, bytes_min=1000, wait_ms=300, padding=60_000), "127.0.0.9")
+        return 0.3 <= time.monotonic() - began
+    assert waits(), "nobody else is there"
+    it = world.attack(attackers.park, attackers.addresses(3, 500, 200), heavy, 1, 4 * MIB // len(heavy))
+    it.hear()
+    waiting = it.hear()
+    world.look()
+    print(f"    {waiting} of 500 fetches of {len(heavy)} bytes wait, {mib(world.grown())}")
+    # A quarter of what requests may take, and each at most half of what is left of it.
+    assert 30 <= waiting, waiting
+    assert world.grown() < 32 * MIB, mib(world.grown())
+    assert not waits(), "a place beyond those there are"
+    world.end_attacks()
+    until(waits, "places stay taken by peers that are gone")
+
+
+@case(("corelane.send.stall.ms", 3000))
+def thousands_of_fetches_that_wait(world):
+    """On two thousand connections one each, and a thousand on one."""
+    create(world, b"quiet")
+    light = fetch(b"quiet", [0], 1000, bytes_min=1000, wait_ms=600_000)
+    many = world.attack(attackers.park, attackers.addresses(3, 2_000, 200), light, 1, 2_000)
+    one = world.attack(attackers.park, ["127.4.0.1"], light, 1000, 1)
+    for it in (many, one):
+        it.hear()
+    waiting = many.hear(), one.hear()
+    seen = world.look()
+    print(f"    {waiting[0]} of 2,000 wait, and those of one connection; {mib(world.grown())},"
+          f" {seen['busy']:.2f} of a core busy")
+    assert waiting == (2_000, 1), waiting
+    assert world.grown() < 2_100 * 12 * 1024, mib(world.grown())
+    assert seen["busy"] < 0.7, "fetches that wait keep the core busy"
 
 
 # --- corners ------------------------------------------------------------------------------------------

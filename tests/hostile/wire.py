@@ -55,20 +55,40 @@ def alter_broker(node, settings):
     return frame(44, 0, struct.pack(">i", 1) + resource + b"\0")
 
 
-def fetch(topic, partitions, bytes_max, bytes_min=1, wait_ms=100):
+def fetch(topic, partitions, bytes_max, bytes_min=1, wait_ms=100, padding=0):
+    """`padding`: bytes behind the request, which a broker ignores and has to hold all the same."""
     rows = b"".join(struct.pack(">iqi", it, 0, bytes_max) for it in partitions)
     body = struct.pack(">iiiib", -1, wait_ms, bytes_min, bytes_max, 0)
-    return frame(1, 4, body + struct.pack(">i", 1) + string(topic) + struct.pack(">i", len(partitions)) + rows)
+    body += struct.pack(">i", 1) + string(topic) + struct.pack(">i", len(partitions)) + rows
+    return frame(1, 4, body + bytes(padding))
 
 
-def produce(topic, size):
+def produce(topic, size, producer=-1):
     value = bytes(size)
     record = b"\0\0\0\1" + varint(len(value)) + value + b"\0"
-    return produce_batch(topic, 0, varint(len(record)) + record, 1)
+    return produce_batch(topic, 0, varint(len(record)) + record, 1, producer)
 
 
-def produce_batch(topic, attributes, records, count):
-    rest = struct.pack(">hiqqqhii", attributes, count - 1, 0, 0, -1, -1, -1, count) + records
+def produced(answer):
+    """The error of the only batch of an answer to `produce`."""
+    topic = struct.unpack_from(">h", answer, 8)[0]
+    return struct.unpack_from(">h", answer, 8 + 2 + topic + 8)[0]
+
+
+def join_group(group, metadata, session_ms=10_000):
+    body = string(group) + struct.pack(">ii", session_ms, session_ms) + string(b"") + string(b"consumer")
+    return frame(11, 1, body + struct.pack(">i", 1) + string(b"range") + struct.pack(">i", len(metadata)) + metadata)
+
+
+def commit_offset(group, topic):
+    """Of somebody who is no member, for one partition."""
+    body = string(group) + struct.pack(">i", -1) + string(b"") + struct.pack(">qi", -1, 1) + string(topic)
+    return frame(8, 2, body + struct.pack(">iiq", 1, 0, 5) + string(b""))
+
+
+def produce_batch(topic, attributes, records, count, producer=-1):
+    epoch, sequence = (-1, -1) if producer == -1 else (0, 0)
+    rest = struct.pack(">hiqqqhii", attributes, count - 1, 0, 0, producer, epoch, sequence, count) + records
     batch = struct.pack(">qiib", 0, len(rest) + 9, -1, 2) + struct.pack(">I", crc32c(rest)) + rest
     body = struct.pack(">hhi", -1, -1, 30_000) + struct.pack(">i", 1) + string(topic)
     return frame(0, 3, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
