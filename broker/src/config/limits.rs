@@ -80,7 +80,8 @@ const LIMITS: &[Limit] = &[
     Limit {
         what: "let very many fetches wait",
         keys: &[&keys::RECEIVE_BYTES],
-        then: "they share a quarter of it, and 100,000 partitions; who finds no place is answered at once",
+        then: "they share a quarter of it, and 100,000 partitions; where there is no room, whoever \
+               holds most gives way and is answered",
     },
     Limit {
         what: "send records that unfold",
