@@ -13,7 +13,10 @@ pub const TASKS_MAX: usize = 1 << 20;
 pub const POLLS_PER_TURN_MAX: u32 = 256;
 
 /// How long ready tasks may keep the lane from its ring.
-pub const TURN_NS_MAX: u64 = 500_000;
+pub const TURN_NS_MAX: u64 = 200_000;
+
+/// How long tasks that gave way may keep the lane from its ring, when no other task is ready.
+pub const GAVE_WAY_NS_MAX: u64 = 50_000;
 
 /// A poll longer than this while serving work waits is counted as a stall and named.
 pub const STALL_NS: u64 = 500_000;

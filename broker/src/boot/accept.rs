@@ -49,7 +49,7 @@ pub(super) async fn listen(
 }
 
 /// Connections taken before those that are open get their turn.
-const ACCEPTS_PER_TURN: u32 = 64;
+const ACCEPTS_PER_TURN: u32 = 8;
 
 /// A listener, and the error that was told of it with how often it came since.
 struct Failing {

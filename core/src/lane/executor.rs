@@ -12,7 +12,7 @@ use super::timers::Timers;
 use super::wait::{Sleep, TimedOut, Yield};
 use crate::buf::Pool;
 use crate::ids::LaneId;
-use crate::limits::{POLLS_PER_TURN_MAX, SLICE_BYTES, STALL_NS, TURN_NS_MAX};
+use crate::limits::{GAVE_WAY_NS_MAX, POLLS_PER_TURN_MAX, SLICE_BYTES, STALL_NS, TURN_NS_MAX};
 use crate::ring::{Completion, Op, Ring, Sync, Ticket, Wait};
 use crate::time::{Nanos, WallMillis};
 
@@ -178,7 +178,7 @@ impl Executor {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..POLLS_PER_TURN_MAX {
             let Some(polled) = inner.tasks.borrow_mut().next() else { break };
-            let Polled { id, name, importance, mut body } = polled;
+            let Polled { id, name, importance, line, mut body } = polled;
             inner.current.set(Some(id));
             inner.spent_bytes.set(0);
             let polled = body.as_mut().poll(&mut context);
@@ -195,9 +195,14 @@ impl Executor {
                 }
             }
             let after = self.lane.now();
-            self.account(name, importance, after.since(before).0);
+            let ns = after.since(before).0;
+            inner.tasks.borrow_mut().charge(line, ns);
+            self.account(name, importance, ns);
             before = after;
-            if TURN_NS_MAX < after.since(start).0 {
+            let spent = after.since(start).0;
+            // Who gave way lets those run first whom the kernel is about to wake.
+            let rest_gave_way = !inner.tasks.borrow().newly_woken_wait();
+            if TURN_NS_MAX < spent || rest_gave_way && GAVE_WAY_NS_MAX < spent {
                 break;
             }
         }
@@ -205,8 +210,7 @@ impl Executor {
 
     fn account(&self, name: &'static str, importance: Importance, ns: u64) {
         let inner = &*self.lane.0;
-        let mut tasks = inner.tasks.borrow_mut();
-        tasks.charge(importance, ns);
+        let tasks = inner.tasks.borrow();
         let mut counts = inner.counts.borrow_mut();
         counts.polls += 1;
         counts.busy_ns[importance as usize] += ns;
@@ -375,7 +379,7 @@ impl Lane {
         super::wait::until(self.sleep_until(at), work).await
     }
 
-    /// Lets other tasks run first.
+    /// Lets other tasks run first, those that asked for nothing of late before all.
     pub fn yield_now(&self) -> impl Future<Output = ()> + use<> {
         Yield::new(self.clone())
     }
@@ -424,6 +428,11 @@ impl Lane {
 
     pub(crate) fn wake(&self, task: TaskId) {
         self.0.tasks.borrow_mut().wake(task);
+    }
+
+    /// Makes the task being polled run again, behind those that did not give way.
+    pub(super) fn give_way(&self) {
+        self.0.tasks.borrow_mut().give_way(self.current());
     }
 
     /// Rings another lane's bell at the end of this turn.

@@ -1,8 +1,9 @@
 //! Who runs next: tasks, three queues by importance, and a share of the lane for each.
 //!
 //! A queue that had less than its share runs first, whatever it holds, so serving is prompt while
-//! background work still moves. Within a queue the order is that of waking. Given the same
-//! completions the order is the same on every machine.
+//! background work still moves. Who serves and gave way goes on from a queue of its own with a smaller
+//! share: who asks for little and was asleep comes before who asks for much. Within a queue the order is
+//! that of waking. Given the same completions the order is the same on every machine.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,13 +24,32 @@ pub enum Importance {
 
 impl Importance {
     pub const ALL: [Self; 3] = [Self::Serving, Self::Replication, Self::Background];
+}
+
+/// Which queue a task waits in: one for each importance, and one for those who serve and gave way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Of(Importance),
+    GaveWay,
+}
+
+impl Line {
+    const COUNT: usize = Importance::ALL.len() + 1;
+
+    const fn number(self) -> usize {
+        match self {
+            Self::Of(importance) => importance as usize,
+            Self::GaveWay => Importance::ALL.len(),
+        }
+    }
 
     /// The share of a busy lane, relative to the others.
     const fn share(self) -> u64 {
         match self {
-            Self::Serving => 16,
-            Self::Replication => 8,
-            Self::Background => 1,
+            Self::Of(Importance::Serving) => 16,
+            Self::Of(Importance::Replication) => 8,
+            Self::GaveWay => 4,
+            Self::Of(Importance::Background) => 1,
         }
     }
 }
@@ -49,6 +69,8 @@ struct Task {
     importance: Importance,
     /// Waits in its queue.
     ready: bool,
+    /// Which queue it came from last, or waits in.
+    line: Line,
     /// Absent while it is being polled, and in a free place.
     body: Option<Body>,
     alive: bool,
@@ -66,6 +88,7 @@ pub(super) struct Polled {
     pub(super) id: TaskId,
     pub(super) name: &'static str,
     pub(super) importance: Importance,
+    pub(super) line: Line,
     pub(super) body: Body,
 }
 
@@ -74,7 +97,7 @@ pub(super) struct Polled {
 pub(super) struct Tasks {
     tasks: Vec<Task>,
     free: Vec<u32>,
-    queues: [Queue; 3],
+    queues: [Queue; Line::COUNT],
     /// What the queue that ran last had used before it ran. Whoever wakes starts no earlier.
     virtual_now: u64,
     alive: usize,
@@ -93,6 +116,7 @@ impl Tasks {
                     name: "",
                     importance,
                     ready: false,
+                    line: Line::Of(importance),
                     body: None,
                     alive: false,
                 };
@@ -115,13 +139,28 @@ impl Tasks {
     /// Makes a task run again. Does nothing for one that is gone or ready already.
     pub(super) fn wake(&mut self, id: TaskId) {
         let Some(task) = self.get_mut(id) else { return };
+        let line = Line::Of(task.importance);
+        self.enqueue(id, line);
+    }
+
+    /// Makes a task run again that let others run first.
+    pub(super) fn give_way(&mut self, id: TaskId) {
+        let Some(task) = self.get_mut(id) else { return };
+        let line = match task.importance {
+            Importance::Serving => Line::GaveWay,
+            other => Line::Of(other),
+        };
+        self.enqueue(id, line);
+    }
+
+    fn enqueue(&mut self, id: TaskId, line: Line) {
+        let Some(task) = self.get_mut(id) else { return };
         if task.ready {
             return;
         }
-        task.ready = true;
-        let importance = task.importance;
+        (task.ready, task.line) = (true, line);
         let floor = self.virtual_now;
-        let queue = &mut self.queues[importance as usize];
+        let queue = &mut self.queues[line.number()];
         if queue.ready.is_empty() {
             // Sleeping earns no credit: it starts level with the others.
             queue.used = queue.used.max(floor);
@@ -145,7 +184,13 @@ impl Tasks {
             let Some(task) = self.get_mut(id) else { continue };
             task.ready = false;
             let body = task.body.take().expect("a task is polled by nobody else");
-            return Some(Polled { id, name: task.name, importance: task.importance, body });
+            return Some(Polled {
+                id,
+                name: task.name,
+                importance: task.importance,
+                line: task.line,
+                body,
+            });
         }
     }
 
@@ -178,9 +223,9 @@ impl Tasks {
     }
 
     /// Charges a queue for time used.
-    pub(super) fn charge(&mut self, importance: Importance, ns: u64) {
-        let queue = &mut self.queues[importance as usize];
-        queue.used += ns.max(1).div_ceil(importance.share());
+    pub(super) fn charge(&mut self, line: Line, ns: u64) {
+        let queue = &mut self.queues[line.number()];
+        queue.used += ns.max(1).div_ceil(line.share());
     }
 
     pub(super) fn any_ready(&self) -> bool {
@@ -188,7 +233,12 @@ impl Tasks {
     }
 
     pub(super) fn serving_waits(&self) -> bool {
-        !self.queues[Importance::Serving as usize].ready.is_empty()
+        self.newly_woken_wait() || !self.queues[Line::GaveWay.number()].ready.is_empty()
+    }
+
+    /// Whether somebody serves that did not give way.
+    pub(super) fn newly_woken_wait(&self) -> bool {
+        !self.queues[Line::Of(Importance::Serving).number()].ready.is_empty()
     }
 
     pub(super) fn alive(&self) -> usize {
@@ -228,9 +278,9 @@ mod tests {
         }
         let mut told = String::new();
         for _ in 0..rounds {
-            let Polled { id, name, importance, body } = all.next().expect("all stay ready");
+            let Polled { id, name, line, body, .. } = all.next().expect("all stay ready");
             told.push_str(name);
-            all.charge(importance, ns);
+            all.charge(line, ns);
             assert!(all.put_back(id, body).is_none());
             all.wake(id);
         }
@@ -250,21 +300,65 @@ mod tests {
         let mut all = Tasks::default();
         let busy = all.add("busy", Importance::Serving, nothing());
         for _ in 0..1000 {
-            let Polled { id, body, .. } = all.next().expect("ready");
-            all.charge(Importance::Serving, 1_000_000);
+            let Polled { id, body, line, .. } = all.next().expect("ready");
+            all.charge(line, 1_000_000);
             all.put_back(id, body);
             all.wake(busy);
         }
         all.add("late", Importance::Background, nothing());
         let mut late = 0;
         for _ in 0..17 {
-            let Polled { id, name, importance, body } = all.next().expect("ready");
+            let Polled { id, name, line, body, .. } = all.next().expect("ready");
             late += u32::from(name == "late");
-            all.charge(importance, 1_000_000);
+            all.charge(line, 1_000_000);
             all.put_back(id, body);
             all.wake(id);
         }
         assert!(late <= 2, "background ran {late} times of 17");
+    }
+
+    /// Three who always have more to do, and one who asks for a little now and then: it waits for
+    /// whoever runs, and for no other. Those who give way have their share all the same.
+    #[test]
+    fn who_was_asleep_comes_before_those_who_gave_way() {
+        let mut all = Tasks::default();
+        for _ in 0..3 {
+            all.add("busy", Importance::Serving, nothing());
+        }
+        let little = all.add("little", Importance::Serving, nothing());
+        let (mut waited, mut waited_most, mut served) = (0, 0, 0);
+        for round in 0..1000 {
+            if round % 7 == 0 {
+                all.wake(little);
+            }
+            let Polled { id, line, body, .. } = all.next().expect("some always are");
+            all.charge(line, if id == little { 10_000 } else { 100_000 });
+            assert!(all.put_back(id, body).is_none());
+            if id == little {
+                (waited, served) = (0, served + 1);
+            } else {
+                all.give_way(id);
+                // At the start all of them were new.
+                waited += usize::from(20 < round && all.newly_woken_wait());
+                waited_most = waited_most.max(waited);
+            }
+        }
+        assert_eq!(waited_most, 0, "turns of others, once it was awake");
+        assert!((140..=150).contains(&served), "served {served} times");
+
+        // Many who are woken again and again do not keep those who gave way from their share.
+        let mut shares = [0_u32; 2];
+        for _ in 0..10_000 {
+            all.wake(little);
+            let Polled { id, line, body, .. } = all.next().expect("some always are");
+            all.charge(line, 10_000);
+            assert!(all.put_back(id, body).is_none());
+            shares[usize::from(id == little)] += 1;
+            if id != little {
+                all.give_way(id);
+            }
+        }
+        assert!((1_900..=2_100).contains(&shares[0]), "{shares:?}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Drop for Sleep {
     }
 }
 
-/// Lets every other ready task run before this one goes on.
+/// Lets others run before this one goes on.
 pub(super) struct Yield {
     lane: Lane,
     yielded: bool,
@@ -76,7 +76,7 @@ impl Future for Yield {
             return Poll::Ready(());
         }
         self.yielded = true;
-        self.lane.wake(self.lane.current());
+        self.lane.give_way();
         Poll::Pending
     }
 }

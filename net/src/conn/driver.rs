@@ -29,12 +29,21 @@ use crate::frame::FrameError;
 /// A frame of which more is missing is received straight into memory of its own.
 const LARGE_BYTES: usize = 8 * 1024;
 
-/// Requests one connection may start before every other task of the lane has had its turn.
-const STARTS_PER_TURN: u32 = 16;
+/// What one connection may do before it lets others go first.
+struct Turn {
+    /// Requests it may start.
+    starts_max: u32,
+    /// A request that was begun goes on to where it waits.
+    time: Nanos,
+}
 
-/// Time one connection may take before the others have their turn. A request that was begun goes on
-/// to where it waits.
-const TURN: Nanos = Nanos::micros(100);
+/// The turn of a connection to which something came. It is short: many may be in line, and most of them want
+/// no more.
+const FIRST_TURN: Turn = Turn { starts_max: 4, time: Nanos::micros(50) };
+
+/// The turn of a connection that gave way, and so has much to do. Those to which something came meanwhile
+/// go first.
+const LATER_TURN: Turn = Turn { starts_max: 16, time: Nanos::micros(100) };
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -145,9 +154,12 @@ struct Connection<S> {
     paused_at: Nanos,
     sent_at: Nanos,
     quiet_since: Nanos,
-    /// When this turn began, and requests started in it.
+    /// This turn, when it began, and requests started in it.
+    turn: &'static Turn,
     turn_began: Nanos,
     started: u32,
+    /// Whether the turn before ended with work left.
+    gave_way: bool,
     ending: Option<Ended>,
     /// Since when the connection is ending.
     ending_since: Nanos,
@@ -187,8 +199,10 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         paused_at: now,
         sent_at: now,
         quiet_since: now,
+        turn: &FIRST_TURN,
         turn_began: now,
         started: 0,
+        gave_way: false,
         ending: None,
         ending_since: now,
         lane: lane.clone(),
@@ -304,6 +318,8 @@ impl<S: Service> Connection<S> {
         if self.ending.is_none() && self.membership.stop.poll_take().is_ready() {
             self.end(Ended::Stopped);
         }
+        let gave_way = std::mem::take(&mut self.gave_way);
+        self.turn = if gave_way { &LATER_TURN } else { &FIRST_TURN };
         (self.turn_began, self.started) = (self.lane.now(), 0);
         loop {
             let mut moved = self.receive(context);
@@ -326,6 +342,7 @@ impl<S: Service> Connection<S> {
             }
             if self.is_turn_over() {
                 // Others first, then we go on.
+                self.gave_way = true;
                 let yielded = pin!(self.lane.yield_now()).poll(context);
                 assert!(yielded.is_pending(), "a yield lets others run");
                 return Poll::Pending;
@@ -337,9 +354,11 @@ impl<S: Service> Connection<S> {
     }
 
     fn is_turn_over(&self) -> bool {
-        STARTS_PER_TURN <= self.started
-            || self.turn_began + TURN <= self.lane.now()
-            || self.lane.is_slice_spent()
+        self.turn.starts_max <= self.started || self.is_late() || self.lane.is_slice_spent()
+    }
+
+    fn is_late(&self) -> bool {
+        self.turn_began + self.turn.time <= self.lane.now()
     }
 
     /// The end, once nothing is left to do.
@@ -522,7 +541,7 @@ impl<S: Service> Connection<S> {
     /// Starts requests whose frames are whole. Says whether it started any.
     fn start(&mut self) -> bool {
         let mut started = false;
-        while self.takes_requests() && self.started < STARTS_PER_TURN {
+        while self.takes_requests() && self.started < self.turn.starts_max {
             if self.waiting.is_none() {
                 // What the next frame may be is said by the answer to this one.
                 if self.stage == Stage::Proof && !self.has_room() {
@@ -588,6 +607,7 @@ impl<S: Service> Connection<S> {
     /// Says whether somebody waits for records that were added silently.
     fn poll_open(&mut self, context: &mut Context<'_>) -> bool {
         let (mut refused, mut ahead) = (None, self.unseen.ahead(context));
+        let turn_ends = self.turn_began + self.turn.time;
         for (place, it) in self.open.iter_mut().enumerate() {
             let unsent = self.unsent.bytes();
             let enough = self.limits.pending_bytes_max <= unsent
@@ -602,8 +622,7 @@ impl<S: Service> Connection<S> {
             }
             let polled = serving.as_mut().poll(context);
             let is_first = !std::mem::replace(&mut it.begun, true);
-            let is_late =
-                (is_first || polled.is_ready()) && self.turn_began + TURN <= self.lane.now();
+            let is_late = (is_first || polled.is_ready()) && turn_ends <= self.lane.now();
             let is_over = is_late || self.lane.is_slice_spent();
             let Poll::Ready(mut reply) = polled else {
                 ahead.goes_on(it.effect);
