@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corelane_core::time::Nanos;
@@ -15,6 +16,14 @@ use super::pace::Pace;
 /// The share of the limit on open files that connections may take, as a fraction. The rest is for
 /// the log's files.
 const DESCRIPTORS_SHARE: (u64, u64) = (4, 5);
+
+/// The share of them, as a divisor, of open segments of all lanes. One that is also read from the page
+/// cache has two.
+const SEGMENTS_SHARE: u64 = 12;
+
+/// Segments that a lane keeps open, at least and at most.
+const SEGMENTS_OPEN_MIN: usize = 16;
+const SEGMENTS_OPEN_MAX: usize = 16_384;
 
 /// The connections of this node.
 pub struct Gate {
@@ -55,6 +64,13 @@ impl Gate {
     #[must_use]
     pub fn new(descriptors_max: u64) -> Arc<Self> {
         Arc::new(Self { descriptors_max, counts: Mutex::default(), pace: Mutex::default() })
+    }
+
+    /// Segments that each lane keeps open: a share of what connections leave.
+    pub(super) fn segments_open_max(&self, lanes: NonZeroU16) -> usize {
+        let each = self.descriptors_max / SEGMENTS_SHARE / u64::from(lanes.get());
+        let each = usize::try_from(each).unwrap_or(SEGMENTS_OPEN_MAX);
+        each.clamp(SEGMENTS_OPEN_MIN, SEGMENTS_OPEN_MAX)
     }
 
     /// Connections open now, on all lanes.

@@ -198,7 +198,8 @@ impl Share {
         mine: Vec<RecoveredPartition>,
     ) -> Result<(), Trouble> {
         let metrics = Metrics::default();
-        let config = log_config(&facts.config, facts.lanes, facts.broken);
+        let mut config = log_config(&facts.config, facts.lanes, facts.broken);
+        config.upkeep.open_files_max = self.gate.segments_open_max(facts.lanes);
         let ready = Store::open(&self.lane, &config, facts.incarnation, mine, &metrics)
             .await
             .map_err(|error| cannot_open(&facts.config, &error))?;

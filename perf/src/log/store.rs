@@ -21,6 +21,8 @@ use std::process;
 const SLOTS: u64 = 32;
 /// Memory above which what is on disk is forgotten, as much as a broker's.
 pub(super) const RECENT_BYTES: usize = 64 << 20;
+/// Segments kept open, as many as by a broker that may have 20,000 descriptors.
+const OPEN_FILES: usize = 20_000 / 12;
 /// How long one waits at most before asking again whether an append is possible now.
 const PATIENCE: Nanos = Nanos::millis(1);
 
@@ -40,6 +42,7 @@ pub(super) async fn open(lane: &Lane, task: &Task) -> io::Result<Opened> {
     };
     config.upkeep.extents = task.extents.clone();
     config.upkeep.memory_bytes_max = RECENT_BYTES;
+    config.upkeep.open_files_max = OPEN_FILES;
     let metrics = Metrics::default();
     let mut found = recover(lane, &config.data, process::id(), None).await.map_err(refused)?;
     let mine = share_out(&mut found, 1, |_| 0).remove(0);

@@ -49,11 +49,14 @@ impl Store {
         // Only whole once it is durable; until then a restart would read this much.
         let told = keep.untold_bytes.get();
         let mut draft = Draft { bytes: Vec::new(), last_checksum: None, told: BTreeMap::new() };
+        let mut before = usize::MAX;
         for _ in 0..ROUNDS_MAX {
             let changed = self.untold(&draft);
-            if changed.len() <= RECORDS_PER_STEP {
+            // Where most changed again while they were told, another round only tells them once more.
+            if changed.len() <= RECORDS_PER_STEP || before / 2 < changed.len() {
                 break;
             }
+            before = changed.len();
             for some in changed.chunks(RECORDS_PER_STEP) {
                 let before = draft.bytes.len();
                 self.tell(&mut draft, some, &[], UNFINISHED, given_up);

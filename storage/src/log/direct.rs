@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 
+use corelane_core::buf::Slice;
 use corelane_core::ids::Offset;
 use corelane_core::lane::{Importance, join_all};
 use corelane_core::ring::{Errno, Sync};
@@ -28,6 +29,13 @@ const WRITE_BYTES_MAX: u64 = 4 << 20;
 
 /// Up to so many pieces are durable writes of their own; of more, a flush is cheaper.
 const DURABLE_PIECES_MAX: usize = 8;
+
+/// Pieces of a tail that are smaller than this on average are written as one.
+const PIECE_BYTES_MIN: usize = 32 << 10;
+
+/// Room made in advance in a segment at most, and the share of what appends may claim, as a divisor.
+const AHEAD_BYTES_MAX: u64 = 256 << 10;
+const AHEAD_SHARE: u64 = 1 << 16;
 
 /// Large appends go through the journal when this many times as much as may be is without a
 /// checkpoint.
@@ -158,14 +166,19 @@ impl Store {
     ) -> Result<(), Errno> {
         let file = self.file_to_write(shared, base).await?;
         let lane = &self.0.lane;
-        let (mut at, allocated) = {
+        let (mut at, allocated, ahead) = {
             let partition = shared.borrow();
             let Some(segment) = partition.segment(base) else { return Ok(()) };
-            (segment.flushed, segment.allocated)
+            let ahead = self.room_ahead(&partition, segment, to);
+            (segment.flushed, segment.allocated, ahead)
         };
         if allocated < to {
             let from = at.max(allocated);
-            lane.allocate(&file, from, to - from).await?;
+            lane.allocate(&file, from, to + ahead - from).await?;
+            self.claim(ahead);
+            if let Some(segment) = shared.borrow_mut().segment_mut(base) {
+                segment.allocated = segment.allocated.max(to + ahead);
+            }
         }
         let mut parts = Vec::new();
         while at < to {
@@ -178,6 +191,7 @@ impl Store {
                 }
                 segment.tail.slices(at, end, &mut parts);
             }
+            self.join_pieces(&mut parts, (end - at) as usize);
             let sync = if parts.len() <= DURABLE_PIECES_MAX { Sync::Data } else { Sync::None };
             let counts = &self.0.keep.counts;
             counts.segment_writes.add(parts.len() as u64);
@@ -204,13 +218,30 @@ impl Store {
             let of = partition.of;
             let Some(segment) = partition.segment_mut(base) else { return Ok(()) };
             segment.wrote(of, end);
-            segment.allocated = segment.allocated.max(end);
             partition.version += 1;
             drop(partition);
+            self.note_written(shared, base, end - at);
             at = end;
         }
-        self.forget_if_short(shared, base);
         Ok(())
+    }
+
+    /// Makes one piece of many that are so small that copying them costs less than writes of their own.
+    fn join_pieces(&self, parts: &mut Vec<Slice>, bytes: usize) {
+        if parts.len() < 2 || PIECE_BYTES_MIN * parts.len() <= bytes {
+            return;
+        }
+        let Some(mut whole) = self.0.lane.pool().get(bytes) else { return };
+        parts.drain(..).for_each(|part| whole.put(&part));
+        parts.push(whole.freeze());
+    }
+
+    /// What is allocated behind `to`, so that not every small write asks for room of its own: as much
+    /// again as there is, within bounds.
+    fn room_ahead(&self, partition: &Partition, segment: &Segment, to: u64) -> u64 {
+        let max = AHEAD_BYTES_MAX.min(self.0.keep.space_left.get() / AHEAD_SHARE);
+        let ahead = to.min(max).min(partition.rules.segment_bytes.saturating_sub(to));
+        if segment.sealed { 0 } else { ahead - ahead % BLOCK_BYTES as u64 }
     }
 
     /// Makes room for large appends where some came, until the log ends.

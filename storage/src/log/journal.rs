@@ -60,8 +60,9 @@ const SPARED_SHARE: usize = 16;
 /// busy while the lane does something else.
 const QUEUED_BYTES_MAX: usize = 8 << 20;
 
-/// The share of the journal, as a divisor, that only carried bytes may use.
-const CARRIED_SHARE: u64 = 4;
+/// The share of the journal, as a divisor, that only carried bytes may use: more than what is carried
+/// when files are given back, which is at most half of a quarter of what is full.
+const CARRIED_SHARE: usize = 8;
 
 /// Zeroes are written in pieces of this size when a slot is made.
 const ZEROES_BYTES: usize = 256 * 1024;
@@ -352,9 +353,6 @@ impl Journal {
     /// is carried.
     fn has_room(&self, bytes: usize, spared: usize) -> bool {
         let state = self.0.state.borrow();
-        let limit = self.0.config.slots_max;
-        // A frame does not cross slots, so some of each slot stays empty.
-        let reserve = limit / CARRIED_SHARE as usize + 2 + spared;
         let (mut slots, mut position) = (state.used.len(), state.position);
         let frames = state.waiting.iter().chain(&state.open);
         for sealed in frames.map(|it| it.encoder.sealed_bytes() as u64).chain([bytes as u64]) {
@@ -364,7 +362,14 @@ impl Journal {
                 position = sealed;
             }
         }
-        slots <= limit.saturating_sub(reserve).max(2)
+        slots <= self.files_max(spared)
+    }
+
+    /// The files that appends may fill, `spared` aside.
+    fn files_max(&self, spared: usize) -> usize {
+        let limit = self.0.config.slots_max;
+        // A frame does not cross slots, so some of each slot stays empty.
+        limit.saturating_sub(limit / CARRIED_SHARE + 2 + spared).max(2)
     }
 
     /// As [`Self::admit`], for what must be written again so that files can be retired.
@@ -509,12 +514,6 @@ impl Journal {
         &self.0.hungry
     }
 
-    /// Bytes carried again at most before larger tails are written out.
-    #[must_use]
-    pub fn carried_bytes_max(&self) -> u64 {
-        self.0.config.slot_bytes * self.0.config.slots_max as u64 / CARRIED_SHARE
-    }
-
     /// Waits until a slot was made or given back, a commit became durable, or the journal failed.
     pub async fn moved(&self) {
         let (moved, work) = (self.0.moved.seen(), self.0.work.seen());
@@ -530,6 +529,14 @@ impl Journal {
             }
             self.0.moved.past(seen).await;
         }
+    }
+
+    /// Whether clients may fill less than this share of its files, a divisor, before they wait.
+    #[must_use]
+    pub fn is_nearly_full(&self, share: usize) -> bool {
+        let limit = self.0.config.slots_max;
+        let left = self.files_max(limit / SPARED_SHARE).saturating_sub(limit / share);
+        left <= self.0.state.borrow().used.len()
     }
 
     /// Bytes of slots that hold frames, and the limit.

@@ -19,6 +19,7 @@ pub mod line;
 pub mod mutant;
 pub mod open;
 pub mod partition;
+mod relief;
 mod remove;
 mod retire;
 mod scan;

@@ -18,7 +18,7 @@ use super::boot::{
     journal_dir,
 };
 use super::damage::{damage_path, keep_generations, write_damages};
-use super::journal::{Carried, Journal, JournalConfig, JournalRefusal};
+use super::journal::{Journal, JournalConfig, JournalRefusal};
 use super::leave::{self, Left};
 use super::mutant::Mutation;
 use super::partition::{LogRules, Partition};
@@ -157,7 +157,10 @@ impl Store {
             sealed.extend(unfinished.map(|it| (of, it.base)));
             let shared = store.adopt(partition);
             store.0.keep.drop_later(of, dropped, store.0.journal.latest(), Vec::new());
-            store.carry(&shared, None).await.map_err(on_journal)?;
+            let bases: Vec<Offset> = shared.borrow().segments.iter().map(|it| it.base).collect();
+            for base in bases {
+                store.carry(&shared, base, u64::MAX).await.map_err(on_journal)?;
+            }
         }
         let path = checkpoint_path(data, generation, lane.id());
         let written = store.checkpoint(0).await;
@@ -166,64 +169,48 @@ impl Store {
         Ok(Ready { store, sealed })
     }
 
-    /// Writes a partition's bytes that are in no file to the journal's head: all of them, or, of
-    /// each segment, those below what `up_to` says. Others are in journal files that stay.
+    /// Writes a segment's bytes below `up_to` that are in no file to the journal's head.
     pub(super) async fn carry(
         &self,
         shared: &Shared,
-        up_to: Option<&Carried>,
-    ) -> Result<u64, Errno> {
-        let everything = up_to.is_none();
-        let mut carried = 0;
-        let of = shared.borrow().of;
-        let bases: Vec<(Offset, u64)> = {
-            let partition = shared.borrow();
-            let dirty = partition.segments.iter().filter(|it| 0 < it.dirty_bytes());
-            let needed = |base| match up_to {
-                None => u64::MAX,
-                Some(up_to) => up_to.get(&(of, base)).copied().unwrap_or(0),
-            };
-            dirty.map(|it| (it.base, needed(it.base))).collect()
-        };
+        base: Offset,
+        up_to: u64,
+    ) -> Result<(), Errno> {
+        let mut at = 0;
         let mut bytes = Vec::new();
-        for (base, up_to) in bases {
-            let mut at = 0;
-            loop {
-                let needed = {
-                    let partition = shared.borrow();
-                    let Some(segment) = partition.segment(base) else { break };
-                    at = segment.flushed.max(at);
-                    let left = segment.len().min(up_to).saturating_sub(at);
-                    left.min(CARRIED_ENTRY_BYTES as u64) as usize
-                };
-                if needed == 0 {
-                    break;
-                }
-                if everything {
-                    self.0.journal.keeps_up().await?;
-                }
-                self.admit_patiently(ENTRY_HEADER_BYTES + needed).await?;
+        loop {
+            let needed = {
                 let partition = shared.borrow();
-                if partition.deleted {
-                    return Ok(carried);
-                }
-                let Some(segment) = partition.segment(base) else { break };
-                bytes.clear();
-                let to = (at + needed as u64).min(segment.len());
-                if to <= at || at < segment.tail.start() {
-                    break;
-                }
-                segment.tail.copy(at, to, &mut bytes);
-                let end = partition.end();
-                let position = u32::try_from(at).expect("segments stay below 4 GiB");
-                let head = head_of(&partition, end, end, base, position);
-                self.0.journal.push(&Entry { head, body: Body::Carried { bytes: &bytes } }, None);
-                carried += bytes.len() as u64;
-                at = to;
+                let Some(segment) = partition.segment(base) else { return Ok(()) };
+                at = segment.flushed.max(at);
+                let left = segment.len().min(up_to).saturating_sub(at);
+                left.min(CARRIED_ENTRY_BYTES as u64) as usize
+            };
+            if needed == 0 {
+                return Ok(());
             }
+            if up_to == u64::MAX {
+                self.0.journal.keeps_up().await?;
+            }
+            self.admit_patiently(ENTRY_HEADER_BYTES + needed).await?;
+            let partition = shared.borrow();
+            if partition.deleted {
+                return Ok(());
+            }
+            let Some(segment) = partition.segment(base) else { return Ok(()) };
+            bytes.clear();
+            let to = (at + needed as u64).min(segment.len());
+            if to <= at || at < segment.tail.start() {
+                return Ok(());
+            }
+            segment.tail.copy(at, to, &mut bytes);
+            let end = partition.end();
+            let position = u32::try_from(at).expect("segments stay below 4 GiB");
+            let head = head_of(&partition, end, end, base, position);
+            self.0.journal.push(&Entry { head, body: Body::Carried { bytes: &bytes } }, None);
+            self.0.keep.counts.carried.add(bytes.len() as u64);
+            at = to;
         }
-        self.0.keep.counts.carried.add(carried);
-        Ok(carried)
     }
 
     /// Waits until the journal takes what must be written again.

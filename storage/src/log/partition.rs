@@ -100,6 +100,8 @@ pub struct Partition {
     pub deleted: bool,
     /// It is offline: nothing of it is read or changed.
     pub damage: Option<Damage>,
+    /// It stands in line to be written out, for the size of its tail.
+    pub stands_as_large: bool,
     /// Grows with every change that a checkpoint must tell.
     pub version: u64,
     /// The log is about to be cut back: it takes nothing meanwhile.
@@ -135,6 +137,7 @@ impl Partition {
             has_dir: false,
             deleted: false,
             damage: None,
+            stands_as_large: false,
             version: 0,
             cutting: false,
             cuts: 0,

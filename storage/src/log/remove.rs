@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Notes segments that lie wholly below the log's start, to be taken away.
-    pub(super) fn drop_below_start(&self, shared: &Shared) {
+    fn drop_below_start(&self, shared: &Shared) {
         let mut partition = shared.borrow_mut();
         if partition.damage.is_some() {
             return;
@@ -72,6 +72,10 @@ impl Store {
         let start = partition.log_start();
         let below = |it: &&[Segment]| it[1].base <= start && it[0].wanted().is_none();
         let keep = partition.segments.windows(2).take_while(below).count();
+        if partition.segments.get(keep + 1).is_some_and(|it| it.base <= start) {
+            // A frame waits for one of them: its turn comes again.
+            self.0.keep.started.borrow_mut().insert(partition.of);
+        }
         if keep == 0 {
             return;
         }
@@ -83,7 +87,8 @@ impl Store {
     }
 
     pub(super) async fn remove_some(&self) -> Result<(), Errno> {
-        for shared in self.partitions() {
+        let started = std::mem::take(&mut *self.0.keep.started.borrow_mut());
+        for shared in started.iter().filter_map(|of| self.partition(of)) {
             self.drop_below_start(&shared);
         }
         loop {

@@ -16,68 +16,130 @@ use crate::frame::BLOCK_BYTES;
 /// Partitions whose files are made together when journal files are given back.
 const FILES_AT_ONCE: usize = 256;
 
-/// The share of the lane's memory, as a divisor, above which what is on disk is forgotten, whatever
-/// the rules allow.
-const FORGET_SHARE: usize = 2;
+/// The share of the full files, as a divisor, that is given back at a time: less than that would be one
+/// checkpoint more, more would leave tails less time to grow.
+const RETIRED_SHARE: usize = 4;
 
-/// The share of that, as a divisor, which bytes may take that are in no segment file, before the
-/// largest tails are written out; and down to which they are.
-const DIRTY_SHARE: (u64, u64) = (2, 4);
+/// Of what is given back, the part, as a divisor, that may be carried: the rest is gained.
+const CARRIED_SHARE: u64 = 2;
 
-/// Where nothing could be forgotten, it is tried again when this share more is lent, as a divisor.
-const AGAIN_SHARE: usize = 32;
+/// What a step over many partitions costs the lane for each of them, in bytes copied.
+const STEP_BYTES: usize = 512;
 
-/// Each time, the older half of what is on disk is forgotten; after so many times, all of it.
-const HALVES_MAX: u32 = 6;
+/// A partition with bytes in files that are to be given back.
+struct Held {
+    shared: Shared,
+    /// Its segments, and up to where their bytes are in those files.
+    segments: Vec<(Offset, u64)>,
+}
+
+impl Held {
+    /// Bytes that are nowhere else than in those files.
+    fn needed(&self) -> u64 {
+        let partition = self.shared.borrow();
+        let of_each = self.segments.iter().map(|(base, to)| {
+            let segment = partition.segment(*base);
+            segment.map_or(0, |it| it.len().min(*to).saturating_sub(it.flushed))
+        });
+        of_each.sum()
+    }
+
+    /// Whole blocks that the open segment's file does not have.
+    fn whole(&self) -> u64 {
+        let dirty = self.shared.borrow().open_segment().dirty_bytes();
+        dirty - dirty % BLOCK_BYTES as u64
+    }
+}
 
 impl Store {
-    /// Gives the older half of the full journal files back. Says whether there was one.
+    /// Gives the oldest of the full journal files back. Says whether there was one.
     pub(super) async fn retire(&self) -> Result<bool, Errno> {
         let full = self.0.journal.full_files();
-        let Some(last) = full.len().checked_sub(1) else { return Ok(false) };
-        let number = full[last / 2];
+        let files = full.len().div_ceil(RETIRED_SHARE);
+        let Some(number) = files.checked_sub(1).map(|it| full[it]) else { return Ok(false) };
         // Only these bytes must be elsewhere before the files go; what came later is in later files.
-        let held = self.0.journal.carried_in(number);
-        let mut all: Vec<Shared> = Vec::new();
-        let mut before = None;
-        for (of, _) in held.keys() {
-            if before.replace(*of) != Some(*of) {
-                all.extend(self.partition(of));
+        let mut all = self.held_up_to(number).await;
+        let has_closed = |it: &&Held| {
+            let partition = it.shared.borrow();
+            partition.segments.iter().any(|it| it.sealed && !it.finished)
+        };
+        let closed: Vec<_> = all.iter().filter(has_closed).collect();
+        crowd::each(closed, |it| self.finish_all(&it.shared)).await?;
+        let rules = &self.0.upkeep_rules;
+        let mut large = Vec::new();
+        let mut small = Vec::new();
+        let mut carried = 0;
+        for (at, it) in all.iter().enumerate() {
+            let (needed, whole) = (it.needed(), it.whole());
+            if needed == 0 {
+                continue;
+            }
+            if rules.segment_write_bytes_min <= whole {
+                large.push(Rc::clone(&it.shared));
+            } else {
+                carried += needed;
+                small.push((whole, needed, at));
             }
         }
-        crowd::each(&all, |shared| self.finish_all(shared)).await?;
-        let pending = all.into_iter().map(|it| (dirty(&it), it)).filter(|it| 0 < it.0);
-        let mut all: Vec<(u64, Shared)> = pending.collect();
-        // Largest first; of those that could be carried, the largest are written after all when
-        // together they are too much.
-        all.sort_by_key(|it| std::cmp::Reverse(it.0));
-        let rules = &self.0.upkeep_rules;
-        let mut small: u64 =
-            all.iter().map(|it| it.0).filter(|it| *it < rules.segment_write_bytes_min).sum();
-        let too_much = self.0.journal.carried_bytes_max();
-        let mut large = Vec::new();
-        for (pending, shared) in &all {
-            let whole = pending - pending % BLOCK_BYTES as u64;
-            let is_small = *pending < rules.segment_write_bytes_min;
-            let write = rules.segment_write_bytes_min <= whole || (too_much < small && 0 < whole);
-            if write {
-                large.push(Rc::clone(shared));
-                if is_small {
-                    small -= whole;
+        // Of those that could be carried, the largest are written after all when together they are
+        // too much.
+        let carried_max = files as u64 * self.0.journal.config().slot_bytes / CARRIED_SHARE;
+        if carried_max < carried {
+            small.sort_unstable_by_key(|it| std::cmp::Reverse(*it));
+            for (_, needed, at) in small.iter().take_while(|it| 0 < it.0) {
+                large.push(Rc::clone(&all[*at].shared));
+                carried -= needed;
+                if carried <= carried_max {
+                    break;
                 }
             }
         }
-        for some in large.chunks(self.files_at_once()) {
-            self.make_files(some).await?;
-            crowd::each(some, |it| self.write_blocks(it)).await?;
-        }
-        for (_, shared) in &all {
-            self.carry(shared, Some(&held)).await?;
+        self.write_many(&large).await?;
+        for it in all.drain(..) {
+            if 0 < it.needed() {
+                for (base, to) in it.segments {
+                    self.carry(&it.shared, base, to).await?;
+                }
+            }
+            self.0.lane.spend(STEP_BYTES).await;
         }
         self.checkpoint(number).await?;
         self.0.journal.retire(number);
-        self.0.keep.counts.retired.add(full.iter().filter(|it| **it <= number).count() as u64);
+        self.0.keep.counts.retired.add(files as u64);
         Ok(true)
+    }
+
+    /// Who has bytes in journal files up to `number` that are in no other file yet.
+    async fn held_up_to(&self, number: u64) -> Vec<Held> {
+        let mut all: Vec<Held> = Vec::new();
+        let mut last = None;
+        for ((of, base), to) in self.0.journal.carried_in(number) {
+            if last.replace(of) != Some(of) {
+                self.0.lane.spend(STEP_BYTES).await;
+                let Some(shared) = self.partition(&of) else {
+                    last = None;
+                    continue;
+                };
+                all.push(Held { shared, segments: Vec::new() });
+            }
+            let held = all.last_mut().expect("just pushed");
+            let is_needed =
+                held.shared.borrow().segment(base).is_some_and(|it| it.flushed < it.len().min(to));
+            if is_needed {
+                held.segments.push((base, to));
+            }
+        }
+        all.retain(|it| !it.segments.is_empty());
+        all
+    }
+
+    /// Writes the whole blocks of many open segments to their files, a few at a time.
+    pub(super) async fn write_many(&self, all: &[Shared]) -> Result<(), Errno> {
+        for some in all.chunks(self.files_at_once()) {
+            self.make_files(some).await?;
+            crowd::each(some, |it| self.write_blocks(it)).await?;
+        }
+        Ok(())
     }
 
     /// So many files can be made and then written to before the first of them is closed again.
@@ -121,85 +183,4 @@ impl Store {
         }
         Ok(())
     }
-
-    /// What may be lent before what is on disk is forgotten.
-    fn memory_bytes_max(&self) -> usize {
-        let budget = self.0.lane.pool().budget_bytes() / FORGET_SHARE;
-        budget.min(self.0.upkeep_rules.memory_bytes_max)
-    }
-
-    pub(super) fn is_short(&self) -> bool {
-        self.memory_bytes_max() <= self.0.lane.pool().lent_bytes()
-    }
-
-    /// Forgets the older part of what is on disk when memory is short.
-    pub(super) fn forget_if_short(&self, shared: &Shared, base: Offset) {
-        // What was just written can be forgotten, here or by whoever relieves memory.
-        self.0.keep.kept_bytes.set(0);
-        if self.is_short()
-            && let Some(segment) = shared.borrow_mut().segment_mut(base)
-        {
-            forget(segment, false);
-        }
-    }
-
-    /// Gives memory back: writes out the largest tails when they take too much of it, then forgets
-    /// what is on disk, oldest first, so that readers near the end still find it.
-    pub(super) async fn relieve_memory(&self) -> Result<(), Errno> {
-        let kept = &self.0.keep.kept_bytes;
-        if !self.is_short() {
-            kept.set(0);
-            return Ok(());
-        }
-        let most = self.memory_bytes_max();
-        let lent = || self.0.lane.pool().stats().lent_bytes;
-        if lent() < kept.get() + most / AGAIN_SHARE {
-            return Ok(());
-        }
-        let most = most as u64;
-        let partitions = self.partitions();
-        let mut left: u64 = partitions.iter().map(dirty).sum();
-        if most / DIRTY_SHARE.0 < left {
-            let mut largest: Vec<_> = partitions.iter().map(|it| (dirty(it), it)).collect();
-            largest.sort_by_key(|it| std::cmp::Reverse(it.0));
-            for (bytes, shared) in largest {
-                let enough = left <= most / DIRTY_SHARE.1;
-                if enough || bytes < self.0.upkeep_rules.segment_write_bytes_min {
-                    break;
-                }
-                self.finish_all(shared).await?;
-                self.write_blocks(shared).await?;
-                left = left.saturating_sub(bytes);
-            }
-        }
-        for round in 1..=HALVES_MAX {
-            for shared in &partitions {
-                if !self.is_short() {
-                    return Ok(());
-                }
-                let all = round == HALVES_MAX;
-                shared.borrow_mut().segments.iter_mut().for_each(|it| forget(it, all));
-                self.0.lane.spend(BLOCK_BYTES).await;
-            }
-        }
-        kept.set(lent());
-        Ok(())
-    }
-}
-
-/// Forgets what is on disk: all of it, or what lies in the older half of what is here.
-fn forget(segment: &mut super::segment::Segment, all: bool) {
-    let (start, end) = (segment.tail.start(), segment.tail.end());
-    let half = start + (end - start) / 2;
-    if segment.finished {
-        segment.forget();
-    } else if all && 0 < segment.flushed {
-        segment.forget_below(segment.flushed);
-    } else if start < half.min(segment.flushed) {
-        segment.forget_below(half.min(segment.flushed));
-    }
-}
-
-fn dirty(shared: &Shared) -> u64 {
-    shared.borrow().open_segment().dirty_bytes()
 }

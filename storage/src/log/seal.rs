@@ -69,6 +69,8 @@ impl Store {
             partition.version += 1;
             self.0.keep.counts.sealed.add(1);
         }
+        drop(partition);
+        self.note_written(shared, base, len % BLOCK_BYTES as u64);
         Ok(())
     }
 

@@ -66,6 +66,8 @@ pub struct Segment {
     pub file: Option<Fd>,
     /// Only of a finished segment.
     pub warm: Warm,
+    /// It stands in line to be forgotten, as far as it is on disk.
+    pub stands_as_written: bool,
     /// Somebody writes to the file: one at a time.
     pub writing: bool,
     /// Appends whose blocks go straight to the file, in order.
@@ -110,6 +112,7 @@ impl Segment {
             allocated: 0,
             file: None,
             warm: Warm::default(),
+            stands_as_written: false,
             writing: false,
             direct: VecDeque::new(),
             sealed: false,

@@ -216,6 +216,9 @@ impl Store {
             for it in reached {
                 if let Some(partition) = partitions.get(&it.of) {
                     partition.borrow_mut().reached(commit, it.end, it.start);
+                    if it.start.is_some() {
+                        inner.keep.started.borrow_mut().insert(it.of);
+                    }
                 }
             }
         }));
@@ -246,6 +249,9 @@ impl Store {
     /// Takes a partition in that exists on disk already.
     pub fn adopt(&self, partition: Partition) -> Shared {
         let of = partition.of;
+        if 1 < partition.segments.len() {
+            self.0.keep.started.borrow_mut().insert(of);
+        }
         let shared = Rc::new(RefCell::new(partition));
         let old = self.0.partitions.borrow_mut().insert(of, Rc::clone(&shared));
         assert!(old.is_none(), "a partition lives on one lane, once: {of}");
@@ -323,7 +329,7 @@ impl Store {
         let claim = claim_of(partition.open_segment(), batch.len());
         if !self.has_space(claim) {
             self.0.keep.refused.set(self.0.keep.refused.get() + 1);
-            self.0.upkeep.notify();
+            self.doubt_space();
             return Err(AppendError::NoSpace);
         }
         if partition.cutting {
@@ -342,6 +348,7 @@ impl Store {
             .append(self.0.lane.pool(), batch, known_crc, &accepted, now_ms)
             .map_err(|_| AppendError::Overloaded)?;
         self.claim(claim);
+        self.note_appended(&mut partition, batch.len());
         if partition.open_segment().first_timestamp.is_none() {
             self.ask_age(*of);
         }
@@ -381,6 +388,7 @@ impl Store {
         let head = head_of(partition, end, end, base, position);
         self.0.journal.push(&Entry { head, body: Body::Roll }, None);
         partition.roll();
+        self.0.keep.started.borrow_mut().insert(partition.of);
         if self.0.sealed.try_push((partition.of, base)).is_err() {
             // The queue is only a hint: upkeep looks at every segment when it retires a file.
             self.0.upkeep.notify();

@@ -15,6 +15,12 @@ use crate::frame::BLOCK_BYTES;
 /// What one partition takes from the pool at a time when it is busy.
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
+/// Of what is held, the part, as a divisor, that is taken in addition: what is not filled yet is idle.
+const HELD_SHARE: usize = 2;
+
+/// Below this the pool has blocks only.
+const SMALL_BYTES: usize = 4 * BLOCK_BYTES;
+
 /// The largest chunk, for a batch that fills it: what is written at once, and in one piece.
 const BATCH_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
@@ -76,7 +82,10 @@ impl Tail {
         while room < bytes.len() {
             let missing = (bytes.len() - room).next_multiple_of(BLOCK_BYTES);
             let held = (position - self.start) as usize;
-            let size = held.clamp(BLOCK_BYTES, CHUNK_BYTES_MAX).max(missing);
+            let size = (held / HELD_SHARE).clamp(BLOCK_BYTES, CHUNK_BYTES_MAX);
+            // Rounded down, to a size that the pool has.
+            let size =
+                if size < SMALL_BYTES { BLOCK_BYTES } else { 1 << size.ilog2() }.max(missing);
             let size = size.min(BATCH_CHUNK_BYTES_MAX);
             let Some(buf) = pool.get(size) else {
                 self.chunks.truncate(chunks_before);

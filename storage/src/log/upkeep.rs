@@ -22,9 +22,10 @@ use super::boot::Notice;
 use super::crowd;
 use super::journal::Commit;
 use super::leave::{Left, may_stay};
+use super::relief::Relief;
 use super::remove::Removal;
 use super::segment::Segment;
-use super::store::{Shared, Store};
+use super::store::Store;
 use crate::extent::ExtentRules;
 use crate::frame::BLOCK_BYTES;
 
@@ -34,14 +35,31 @@ const ROUND: Nanos = Nanos::millis(500);
 /// Pause after something that could not be done for want of room or of a name.
 pub(super) const PAUSE: Nanos = Nanos::millis(50);
 
+/// When files of the journal are given back. Over few partitions early: there is little to read after a
+/// crash then. Over many as late as clients allow: the later, the more of each goes to its segment at
+/// once.
+struct Due {
+    /// How full the journal is, in eighths, when each partition has had enough of it.
+    early: u64,
+    /// The share of the files, as a divisor, that clients may still fill, however little that was.
+    late: usize,
+}
+
+/// In the background, and as important as serving.
+const RETIRE: Due = Due { early: 3, late: 8 };
+const HURRY: Due = Due { early: 4, late: 16 };
+
+/// What each partition had of the journal, on average, for it to be enough.
+const ENOUGH_BYTES: u64 = 64 << 10;
+
 /// A segment's ragged blocks, its index, a folder for it, and what says whose it is.
 const NAMES_BYTES: u64 = 32 << 10;
 
 /// Notices that wait to be taken at most; older ones are dropped first.
 const NOTICES_MAX: usize = 1024;
 
-/// Rounds between two looks for producers that are silent.
-const EXPIRY_ROUNDS: u64 = 120;
+/// Between two looks for producers that are silent.
+const EXPIRY_ROUND: Nanos = Nanos::secs(60);
 
 /// A producer's silence, until somebody says otherwise.
 const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
@@ -101,7 +119,7 @@ pub(super) struct Keep {
     /// Appends refused for want of room, ever.
     pub(super) refused: Cell<u64>,
     /// SPACE-1: bytes of the disk that appends may still claim before somebody looks again.
-    space_left: Cell<u64>,
+    pub(super) space_left: Cell<u64>,
     /// Of those, as they were at the last look.
     space_seen: Cell<u64>,
     /// A partition went offline that no list on disk names.
@@ -123,8 +141,12 @@ pub(super) struct Keep {
     /// The journal file up to which the last checkpoint needs none.
     pub(super) given_up: Cell<u64>,
     sections: Cell<u64>,
-    /// Bytes that were still lent when nothing more could be forgotten.
-    pub(super) kept_bytes: Cell<usize>,
+    pub(super) relief: Relief,
+    /// Partitions of which segments may lie below the log's start.
+    pub(super) started: RefCell<BTreeSet<TopicPartition>>,
+    /// When it was last looked how much room there is on the disk, and for silent producers.
+    space_looked: Cell<Option<Nanos>>,
+    expiry_looked: Cell<Nanos>,
     /// After so long a silence a partition forgets a producer.
     producer_expiry_ms: Cell<i64>,
     pub(super) counts: KeepCounts,
@@ -167,7 +189,10 @@ impl Keep {
             untold_bytes: Cell::new(0),
             given_up: Cell::new(0),
             sections: Cell::new(0),
-            kept_bytes: Cell::new(0),
+            relief: Relief::default(),
+            started: RefCell::default(),
+            space_looked: Cell::new(None),
+            expiry_looked: Cell::new(lane.now()),
             producer_expiry_ms: Cell::new(PRODUCER_EXPIRY_MS),
             counts: KeepCounts {
                 checkpoints: metrics.counter("log.checkpoints"),
@@ -299,7 +324,6 @@ impl Store {
     }
 
     async fn look_after(self, importance: Importance) {
-        let mut round = 0_u64;
         loop {
             let seen = self.0.upkeep.seen();
             let hungry = self.0.journal.hungry().seen();
@@ -308,9 +332,8 @@ impl Store {
             }
             let done = match importance {
                 Importance::Serving => self.hurry().await,
-                _ => self.one_round(round).await,
+                _ => self.one_round().await,
             };
-            round += 1;
             match done {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -334,36 +357,44 @@ impl Store {
         }
     }
 
-    /// Steps in when the journal is more than half full.
-    async fn hurry(&self) -> Result<bool, Errno> {
+    fn is_due(&self, due: &Due) -> bool {
         let (used, limit) = self.0.journal.fill();
-        if used * 2 <= limit {
+        let is_enough = ENOUGH_BYTES * self.0.partitions.borrow().len() as u64 <= used;
+        let is_early = limit * due.early < used * 8;
+        is_early && is_enough || self.0.journal.is_nearly_full(due.late)
+    }
+
+    /// Steps in when the upkeep in the background does not keep up.
+    async fn hurry(&self) -> Result<bool, Errno> {
+        if !self.is_due(&HURRY) {
             return Ok(false);
         }
         let _alone = self.0.keep.work.take(1).await;
-        let (used, limit) = self.0.journal.fill();
-        if used * 2 <= limit { Ok(false) } else { self.retire().await }
+        if self.is_due(&HURRY) { self.retire().await } else { Ok(false) }
     }
 
     /// Says whether there may be more to do at once.
-    async fn one_round(&self, round: u64) -> Result<bool, Errno> {
+    async fn one_round(&self) -> Result<bool, Errno> {
         let _alone = self.0.keep.work.take(1).await;
         // First what makes room: it must go on when there is none.
         self.remove_some().await?;
         self.list_damages().await?;
-        self.look_at_space().await?;
+        if self.is_space_doubtful() {
+            self.look_at_space().await?;
+        }
         self.finish_sealed().await?;
         self.0.ahead.forget_old(self.0.lane.now());
         self.learn_ages().await?;
         self.relieve_memory().await?;
-        if round.is_multiple_of(EXPIRY_ROUNDS) {
+        let now = self.0.lane.now();
+        if EXPIRY_ROUND <= now.since(self.0.keep.expiry_looked.get()) {
+            self.0.keep.expiry_looked.set(now);
             self.expire_producers().await;
         }
         if self.0.upkeep_rules.extents.untold_bytes_max < self.0.keep.untold_bytes.get() {
             self.checkpoint(self.0.keep.given_up.get()).await?;
         }
-        let (used, limit) = self.0.journal.fill();
-        if limit < used * 8 / 3 { self.retire().await } else { Ok(false) }
+        if self.is_due(&RETIRE) { self.retire().await } else { Ok(false) }
     }
 
     /// From now on a partition forgets a producer that was silent for so long.
@@ -409,10 +440,27 @@ impl Store {
         self.0.keep.counts.no_space.set(i64::from(full));
     }
 
+    /// Whether it is time to look at the disk again: it costs a question to the kernel and a walk over all
+    /// partitions.
+    fn is_space_doubtful(&self) -> bool {
+        let keep = &self.0.keep;
+        let looked = keep.space_looked.get();
+        keep.no_space.get()
+            || keep.space_left.get() < keep.space_seen.get() / 2
+            || looked.is_none_or(|it| ROUND <= self.0.lane.now().since(it))
+    }
+
+    /// There was less room than somebody wanted: the disk is asked again.
+    pub(super) fn doubt_space(&self) {
+        self.0.keep.space_looked.set(None);
+        self.0.upkeep.notify();
+    }
+
     /// Finds out how much appends may claim: this lane's share of what is free, less what was taken
     /// already and has no place yet.
     pub(super) async fn look_at_space(&self) -> Result<(), Errno> {
         let before = self.dirty_bytes();
+        self.0.keep.space_looked.set(Some(self.0.lane.now()));
         let space = self.0.lane.space(&self.0.config.data).await?;
         // Something may be appended, and something written, while the disk is asked.
         let dirty = self.dirty_bytes().max(before);
@@ -432,7 +480,15 @@ impl Store {
 
     /// What the disk must still take: of what is in memory, and of the journal as it grows.
     pub(super) fn dirty_bytes(&self) -> u64 {
-        let dirty: u64 = self.partitions().iter().map(dirty_bytes).sum();
+        let (mut dirty, mut plain) = (0, 0);
+        for shared in self.0.partitions.borrow().values() {
+            for it in shared.borrow().segments.iter().map(Segment::dirty_bytes).filter(|it| 0 < *it)
+            {
+                dirty += 2 * it.next_multiple_of(BLOCK_BYTES as u64) + NAMES_BYTES;
+                plain += it;
+            }
+        }
+        self.0.keep.relief.dirty_bytes.set(plain);
         dirty + self.0.journal.growth_bytes()
     }
 
@@ -459,10 +515,4 @@ impl Store {
 pub(super) fn claim_of(segment: &Segment, bytes: usize) -> u64 {
     let names = if segment.dirty_bytes() == 0 { NAMES_BYTES } else { 0 };
     2 * bytes as u64 + names
-}
-
-fn dirty_bytes(shared: &Shared) -> u64 {
-    let partition = shared.borrow();
-    let dirty = partition.segments.iter().map(Segment::dirty_bytes).filter(|it| 0 < *it);
-    dirty.map(|it| 2 * it.next_multiple_of(BLOCK_BYTES as u64) + NAMES_BYTES).sum()
 }

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use corelane_core::lane::Lane;
+use corelane_core::metrics::Metrics;
 use corelane_core::ring::FileKind;
 use corelane_core::ring::sim::{Faults, World};
 use corelane_core::time::Nanos;
 use corelane_storage::log::open::LogConfig;
 use corelane_storage::log::store::{AppendError, Store};
 
-use crate::harness::{append, batch, config, partition, rules, run, start};
+use crate::harness::{append, batch, config, partition, rules, run, start, start_counting};
 
 const MANY: i32 = 10_000;
 /// A folder, a manifest, checkpoints, slots: what one start opens at most, whatever is stored.
@@ -82,6 +83,40 @@ fn the_first_files_of_many_partitions_are_made_durable_together() {
         let flushes = lane.counts().flushes - before.flushes;
         // One for each folder, and a few for the directory they are in, slots and checkpoints.
         assert!(flushes < made + made / 2, "{flushes} flushes for {made} folders");
+    });
+}
+
+#[test]
+fn tails_of_many_partitions_go_to_their_segments_late_and_in_one_write_each() {
+    const COUNT: u64 = 150;
+    const ROUNDS: u64 = 60;
+    let mut world = World::new(4, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        // While the journal goes round once, some twenty batches come for each partition.
+        let config = LogConfig { slot_bytes: 128 << 10, slots_max: 32, ..config() };
+        let metrics = Metrics::default();
+        let (store, _) = start_counting(&lane, &config, &metrics).await.expect("starts");
+        create(&store, COUNT as i32).await;
+        let before = lane.counts();
+        let mut bytes = 0;
+        for tag in 0..ROUNDS * COUNT {
+            let (of, mut batch) = (partition(1, (tag % COUNT) as i32), batch(tag, 1, 1000));
+            bytes += batch.len() as u64;
+            // Many in one commit.
+            while let Err(error) = store.append(&of, &mut batch, false) {
+                assert_eq!(error, AppendError::Overloaded);
+                lane.sleep(Nanos::millis(1)).await;
+            }
+        }
+        let counted = |name| metrics.counter(name).get();
+        let (writes, written) = (counted("log.segment_writes"), counted("log.segment_bytes"));
+        assert!(bytes / 2 < written, "{written} of {bytes} bytes");
+        assert!(14_000 * writes < written, "{writes} writes of {written} bytes");
+        assert!(counted("log.carried_bytes") < bytes / 4, "{}", counted("log.carried_bytes"));
+        let opens = lane.counts().opens - before.opens;
+        // What says whose the folder is, and the segment, which stays open.
+        assert!(opens < 2 * COUNT + 100, "{opens} opened");
     });
 }
 

@@ -1,4 +1,5 @@
-//! One helper thread for what would block the lane and has no ring operation on this kernel.
+//! Helper threads for what would block the lane and has no ring operation on this kernel: one, and a
+//! few for directories that are made durable, which a disk does together in the time of one.
 //!
 //! Each errand belongs to an operation in flight, so their number is bounded by the ring's slots.
 //! The operation stays with the ring; the errand carries copies of what it needs, and the
@@ -9,6 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
@@ -18,6 +20,9 @@ use super::peers::Peers;
 use super::sys;
 use crate::ids::LaneId;
 use crate::ring::{Entry, Errno, FileKind, Outcome};
+
+/// Threads that make directories durable, at most.
+const FLUSHERS: usize = 8;
 
 /// Bytes read at once to warm the page cache.
 const SCRATCH_BYTES: usize = 128 * 1024;
@@ -41,25 +46,43 @@ pub(super) struct Done {
 /// The way to the running helper. It ends when the way is closed.
 type Running = (Sender<(u32, Errand)>, JoinHandle<()>);
 
-/// The helper, started with its first errand.
+/// The helpers, each started with its first errand.
 pub(super) struct Errands {
     peers: Peers,
     lane: LaneId,
     done: Arc<SegQueue<Done>>,
-    running: Option<Running>,
+    /// The first one does all but making directories durable.
+    running: [Option<Running>; 1 + FLUSHERS],
+    /// Errands that each of them has not ended.
+    busy: [Arc<AtomicUsize>; 1 + FLUSHERS],
     sent: u64,
 }
 
 impl Errands {
     pub(super) fn new(peers: Peers, lane: LaneId) -> Self {
-        Self { peers, lane, done: Arc::default(), running: None, sent: 0 }
+        Self {
+            peers,
+            lane,
+            done: Arc::default(),
+            running: Default::default(),
+            busy: Default::default(),
+            sent: 0,
+        }
     }
 
     pub(super) fn send(&mut self, slot: u32, errand: Errand) {
         self.sent += 1;
-        if self.running.is_none() {
-            match self.start() {
-                Ok(it) => self.running = Some(it),
+        let helper = match errand {
+            // The first that has nothing to do: few are started where little is to be done.
+            Errand::FlushDir(_) => {
+                let busy = |it: &usize| self.busy[*it].load(Ordering::Relaxed);
+                (1..=FLUSHERS).min_by_key(busy).expect("there are some")
+            }
+            _ => 0,
+        };
+        if self.running[helper].is_none() {
+            match self.start(helper) {
+                Ok(it) => self.running[helper] = Some(it),
                 Err(error) => {
                     let errno = Errno(error.raw_os_error().unwrap_or(libc::EAGAIN));
                     self.done.push(Done { slot, result: Err(errno) });
@@ -68,8 +91,9 @@ impl Errands {
                 }
             }
         }
-        let (sender, _) = self.running.as_ref().expect("started above");
-        sender.send((slot, errand)).expect("the helper lives as long as its sender");
+        self.busy[helper].fetch_add(1, Ordering::Relaxed);
+        let (sender, _) = self.running[helper].as_ref().expect("started above");
+        sender.send((slot, errand)).expect("a helper lives as long as its sender");
     }
 
     pub(super) fn next_done(&self) -> Option<Done> {
@@ -80,18 +104,23 @@ impl Errands {
         self.sent
     }
 
-    fn start(&self) -> std::io::Result<Running> {
+    fn start(&self, helper: usize) -> std::io::Result<Running> {
         let (sender, errands) = mpsc::channel::<(u32, Errand)>();
         let (peers, lane, done) = (self.peers.clone(), self.lane, Arc::clone(&self.done));
+        let busy = Arc::clone(&self.busy[helper]);
         let work = move || {
             let mut scratch = Vec::new();
             for (slot, errand) in errands {
                 let result = run(errand, &mut scratch);
+                busy.fetch_sub(1, Ordering::Relaxed);
                 done.push(Done { slot, result });
                 peers.of(lane).nudge();
             }
         };
-        let name = format!("helper-{}", lane.0);
+        let name = match helper {
+            0 => format!("helper-{}", lane.0),
+            flusher => format!("flusher-{}-{flusher}", lane.0),
+        };
         let thread = std::thread::Builder::new().name(name).spawn(work)?;
         Ok((sender, thread))
     }
@@ -99,9 +128,9 @@ impl Errands {
 
 impl Drop for Errands {
     fn drop(&mut self) {
-        if let Some((sender, thread)) = self.running.take() {
+        for (sender, thread) in self.running.iter_mut().filter_map(Option::take) {
             drop(sender);
-            thread.join().expect("the helper does not panic");
+            thread.join().expect("a helper does not panic");
         }
     }
 }
