@@ -3,8 +3,8 @@
 //!
 //! LEAVE-1: none of it counts for us. The next start takes what checkpoint and journal say; the block
 //! that a log ends in stays in the journal, and is written again once it is whole.
-//! LEAVE-2: the index of an open segment tells only of durable bytes, and goes before its log is cut
-//! back, so it can be believed later, whatever happened since.
+//! LEAVE-2: the index of an open segment is believed only where a run begins with the log as the stop left
+//! it: one that was cut short may have put another there, of bytes that were lost.
 //! LEAVE-3: a stop writes what changed since the last one, and no longer than it may.
 
 use std::cell::{Cell, RefCell};
@@ -138,10 +138,7 @@ impl Store {
     /// any more.
     pub(super) async fn leave(&self, all: &[Shared]) -> Result<Vec<Left>, Errno> {
         let until = self.0.lane.now() + self.0.upkeep_rules.leave_within;
-        let path = self.0.config.data.join(LEFT_NAME);
-        let known = small::read_whole(&self.0.lane, &path).await?;
-        // Without the list, or with one that cannot be read, everything is written.
-        let known = known.and_then(|it| decode(&it).ok()).unwrap_or_default();
+        let known = self.known_left().await?;
         let left = RefCell::new(Vec::with_capacity(all.len()));
         let mut changed = Vec::new();
         for shared in all {
@@ -178,6 +175,29 @@ impl Store {
             .await?;
         }
         Ok(left.into_inner())
+    }
+
+    /// What the last stop left. Without its list, or with one that cannot be read, nothing is known.
+    async fn known_left(&self) -> Result<BTreeMap<TopicPartition, Known>, Errno> {
+        let path = self.0.config.data.join(LEFT_NAME);
+        let bytes = small::read_whole(&self.0.lane, &path).await?;
+        Ok(bytes.and_then(|it| decode(&it).ok()).unwrap_or_default())
+    }
+
+    /// Finds out which logs are as the last stop left them (LEAVE-2). Nothing was appended yet.
+    pub(super) async fn look_for_left(&self) {
+        // Whoever is not known is read through when it must be.
+        let Ok(known) = self.known_left().await else { return };
+        for (of, it) in known {
+            let Some(shared) = self.partition(&of) else { continue };
+            let mut partition = shared.borrow_mut();
+            if it.sum.is_some_and(|it| it == sum_of(&partition)) {
+                let open = partition.open_segment_mut();
+                open.left_bytes = open.len();
+            }
+            drop(partition);
+            self.0.lane.spend(BLOCK_BYTES).await;
+        }
     }
 
     async fn leave_one(

@@ -162,6 +162,7 @@ impl Store {
                 store.carry(&shared, base, u64::MAX).await.map_err(on_journal)?;
             }
         }
+        store.look_for_left().await;
         let path = checkpoint_path(data, generation, lane.id());
         let written = store.checkpoint(0).await;
         written.map_err(|errno| OpenError::disk(&path, errno))?;

@@ -303,10 +303,10 @@ impl Store {
     /// What the index says that a clean stop left of an open segment: only what came later has to be
     /// read (LEAVE-2).
     async fn left_index(&self, shared: &Shared, base: Offset) -> Result<Option<Walked>, ScanError> {
-        let (of, len) = {
+        let (of, left_bytes) = {
             let partition = shared.borrow();
             match partition.segment(base) {
-                Some(it) if !it.finished && it.named => (partition.of, it.len()),
+                Some(it) if !it.finished && 0 < it.left_bytes => (partition.of, it.left_bytes),
                 _ => return Ok(None),
             }
         };
@@ -315,7 +315,7 @@ impl Store {
         let Some(Ok(index)) = bytes.as_deref().map(|it| Index::decode(it, of, base)) else {
             return Ok(None);
         };
-        if len < u64::from(index.length()) || index.length() == 0 {
+        if u64::from(index.length()) != left_bytes {
             return Ok(None);
         }
         let first = self.first_timestamp(shared, base).await?;

@@ -76,6 +76,8 @@ pub struct Segment {
     pub sealed: bool,
     /// The file's name is durable.
     pub named: bool,
+    /// How long it was when a clean stop left its index, if nothing came in between.
+    pub left_bytes: u64,
     /// SEG-3.
     pub finished: bool,
     /// Signposts, times and index cover all batches, not only those that came since the start.
@@ -117,6 +119,7 @@ impl Segment {
             direct: VecDeque::new(),
             sealed: false,
             named: false,
+            left_bytes: 0,
             finished: false,
             indexed: true,
             extents: Vec::new(),
