@@ -53,7 +53,7 @@ const ACCEPTS_PER_TURN: u32 = 8;
 
 /// A listener, and the error that was told of it with how often it came since.
 struct Failing {
-    name: String,
+    name: Rc<str>,
     told: Option<(Errno, u64)>,
 }
 
@@ -71,27 +71,28 @@ pub(super) struct Door {
 impl Door {
     /// Accepts until the listener is closed.
     pub(super) async fn open(self, listener: Fd, name: String) {
-        let mut failing = Failing { name, told: None };
+        let door = Rc::new(self);
+        let mut failing = Failing { name: name.into(), told: None };
         loop {
-            let done = if self.per_second() < NO_LIMIT {
-                self.take_one(&listener, &mut failing).await
+            let done = if door.per_second() < NO_LIMIT {
+                door.take_one(&listener, &mut failing).await
             } else {
-                self.take_many(&listener, &mut failing).await
+                door.take_many(&listener, &mut failing).await
             };
             match done {
                 Ok(()) => {}
                 Err(Errno::CANCELED) => return,
                 Err(errno) => {
-                    self.node.metrics().counter("connections.accepts_failed").add(1);
-                    self.failed(&mut failing, errno);
-                    self.crowd.lane().sleep(ACCEPT_PAUSE).await;
+                    door.node.metrics().counter("connections.accepts_failed").add(1);
+                    door.failed(&mut failing, errno);
+                    door.crowd.lane().sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
     /// One connection, when it is time for one. The others wait in the kernel's queue.
-    async fn take_one(&self, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
+    async fn take_one(self: &Rc<Self>, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
         let lane = self.crowd.lane();
         while let Err(at) = self.gate.pace(lane.now(), self.per_second()) {
             lane.sleep_until(at).await;
@@ -102,7 +103,7 @@ impl Door {
     }
 
     /// Connections as they come, for as long as nothing limits them.
-    async fn take_many(&self, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
+    async fn take_many(self: &Rc<Self>, listener: &Fd, failing: &mut Failing) -> Result<(), Errno> {
         let lane = self.crowd.lane();
         let mut accepted = lane.accept(listener);
         let (mut in_a_row, mut stopped) = (0, false);
@@ -150,7 +151,7 @@ impl Door {
         }
     }
 
-    fn take(&self, connection: Connection, failing: &mut Failing) {
+    fn take(self: &Rc<Self>, connection: Connection, failing: &mut Failing) {
         let Connection { socket, peer, .. } = connection;
         let listener = &failing.name;
         if let Some((errno, times)) = failing.told.take() {
@@ -164,8 +165,8 @@ impl Door {
         match admitted {
             Ok(pass) => {
                 let principal = Principal::Anonymous;
-                let peer = Peer { addr: peer, listener: listener.clone(), principal };
-                let serving = self.clone().serve(socket, Rc::new(peer), pass);
+                let peer = Peer { addr: peer, listener: Rc::clone(listener), principal };
+                let serving = Rc::clone(self).serve(socket, Rc::new(peer), pass);
                 self.crowd.lane().spawn("connection", Importance::Serving, serving);
             }
             Err(turned) => {
@@ -175,7 +176,7 @@ impl Door {
         }
     }
 
-    async fn serve(self, socket: Fd, peer: Rc<Peer>, pass: Pass) {
+    async fn serve(self: Rc<Self>, socket: Fd, peer: Rc<Peer>, pass: Pass) {
         let ended = serve(&self.crowd, socket, Rc::clone(&peer), Rc::clone(&self.handlers)).await;
         drop(pass);
         match ended {

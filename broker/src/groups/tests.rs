@@ -314,7 +314,7 @@ pub(crate) fn story<F: Future<Output = ()> + 'static>(
                 let addr = "10.0.0.9:555".parse().expect("an address");
                 let peer = Rc::new(Peer {
                     addr,
-                    listener: "PLAINTEXT".to_owned(),
+                    listener: "PLAINTEXT".into(),
                     principal: Principal::Anonymous,
                 });
                 let handlers = Rc::new(Handlers::new(&node));

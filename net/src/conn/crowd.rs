@@ -121,6 +121,14 @@ pub(super) struct Membership {
 }
 
 impl Membership {
+    pub(super) fn lane(&self) -> &Lane {
+        self.crowd.lane()
+    }
+
+    pub(super) fn limits(&self) -> &ConnLimits {
+        self.crowd.limits()
+    }
+
     pub(super) fn outbound(&self) -> &Outbound {
         self.crowd.outbound()
     }

@@ -120,9 +120,30 @@ enum Progress {
     Ready(Reply, usize),
 }
 
+/// What a connection needs once a frame of it was whole. Who never sends one does without.
+struct Busy {
+    /// A whole frame that may not be started yet, and what its answer may have.
+    waiting: Option<(Buf, usize)>,
+    open: VecDeque<Open>,
+    unseen: Unseen,
+    /// Answers that have not left.
+    unsent: Unsent,
+    leaving: Leaving,
+    sending: Option<Pending>,
+}
+
+impl Busy {
+    fn new(unsent: Unsent) -> Box<Self> {
+        let (open, unseen, leaving) = (VecDeque::new(), Unseen::default(), Leaving::new());
+        Box::new(Self { waiting: None, open, unseen, unsent, leaving, sending: None })
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.open.is_empty() && self.sending.is_none() && self.waiting.is_none()
+    }
+}
+
 struct Connection<S> {
-    lane: Lane,
-    limits: ConnLimits,
     membership: Membership,
     socket: Fd,
     peer: Rc<Peer>,
@@ -133,22 +154,15 @@ struct Connection<S> {
     inbox: Inbox,
     reading: Reading,
     memory: Reservation,
-    /// A whole frame that may not be started yet, and what its answer may have.
-    waiting: Option<(Buf, usize)>,
-    open: VecDeque<Open>,
-    unseen: Unseen,
+    busy: Option<Box<Busy>>,
     /// Memory of frames that wait or are open.
     frame_bytes: usize,
     /// The foretold answers of requests being served.
     promised_bytes: usize,
-    /// Answers that have not left.
-    unsent: Unsent,
-    /// The part of their memory that was gathered to be sent.
+    /// The part of the memory of answers that was gathered to be sent.
     leaving_bytes: usize,
     /// Since when something is always unsent.
     unsent_since: Nanos,
-    leaving: Leaving,
-    sending: Option<Pending>,
     /// When the first byte of the frame came that is not whole yet.
     frame_began: Nanos,
     paused_at: Nanos,
@@ -172,12 +186,10 @@ fn block_from(lane: &Lane, socket: &Fd) -> Pending {
 
 /// Serves a connection until it ends, and says why it did.
 pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, service: Rc<S>) -> Ended {
-    let lane = crowd.lane().clone();
-    let now = lane.now();
+    let now = crowd.lane().now();
     let mut connection = Connection {
-        limits: crowd.limits().clone(),
         membership: crowd.enter(),
-        reading: Reading::Block(block_from(&lane, &socket)),
+        reading: Reading::Block(block_from(crowd.lane(), &socket)),
         socket,
         stage: Stage::of(&peer.principal),
         came: now,
@@ -185,16 +197,11 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         service,
         inbox: Inbox::new(),
         memory: crowd.budget().reservation(),
-        waiting: None,
-        open: VecDeque::new(),
-        unseen: Unseen::default(),
+        busy: None,
         frame_bytes: 0,
         promised_bytes: 0,
-        unsent: crowd.outbound().unsent(),
         leaving_bytes: 0,
         unsent_since: now,
-        leaving: Leaving::new(),
-        sending: None,
         frame_began: now,
         paused_at: now,
         sent_at: now,
@@ -205,36 +212,61 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         gave_way: false,
         ending: None,
         ending_since: now,
-        lane: lane.clone(),
     };
-    loop {
-        // The timer is set anew only when a deadline comes nearer; one that moved away is looked at
-        // when its old time comes.
-        let armed = connection.deadline();
-        let step = poll_fn(|context| match connection.step(context) {
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending if connection.deadline() < armed => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        });
-        match lane.until(armed, step).await {
-            Ok(Some(ended)) => return ended,
-            Ok(None) => {}
-            Err(_) => {
-                if let Some(ended) = connection.timed_out() {
-                    return ended;
-                }
+    let mut armed = connection.deadline();
+    let mut timer = crowd.lane().sleep_until(armed);
+    // Everything in one future: others around it would keep copies of what is in it.
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.step(context) {
+                return Poll::Ready(ended);
             }
+            // The timer is set anew only when a deadline comes nearer; one that moved away is looked at
+            // when its old time comes.
+            let deadline = connection.deadline();
+            let is_over = if deadline < armed {
+                false
+            } else {
+                if Pin::new(&mut timer).poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                true
+            };
+            if is_over && let Some(ended) = connection.timed_out() {
+                return Poll::Ready(ended);
+            }
+            armed = connection.deadline();
+            timer = crowd.lane().sleep_until(armed);
         }
-    }
+    })
+    .await
 }
 
 impl<S: Service> Connection<S> {
+    fn lane(&self) -> &Lane {
+        self.membership.lane()
+    }
+
+    fn limits(&self) -> &ConnLimits {
+        self.membership.limits()
+    }
+
     fn frame_bytes_max(&self) -> u32 {
-        self.stage.frame_bytes_max(&self.limits)
+        self.stage.frame_bytes_max(self.limits())
     }
 
     fn has_room(&self) -> bool {
-        self.open.len() < self.stage.in_flight_max(&self.limits)
+        self.open_count() < self.stage.in_flight_max(self.limits())
+    }
+
+    /// Requests that were started and whose answers were not gathered.
+    fn open_count(&self) -> usize {
+        self.busy.as_ref().map_or(0, |it| it.open.len())
+    }
+
+    /// Memory of answers that have not left.
+    fn unsent_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |it| it.unsent.bytes())
     }
 
     // Time.
@@ -244,32 +276,31 @@ impl<S: Service> Connection<S> {
             Reading::Block(_) | Reading::Into { .. } | Reading::Full(_) => true,
             Reading::Paused | Reading::Ended => false,
         };
-        (reading && self.is_inside()).then(|| self.frame_began + self.limits.progress)
+        (reading && self.is_inside()).then(|| self.frame_began + self.limits().progress)
     }
 
     fn send_deadline(&self) -> Option<Nanos> {
-        self.sending.as_ref().map(|_| self.sent_at + self.limits.send_stall)
+        let sending = self.busy.as_ref().and_then(|it| it.sending.as_ref());
+        sending.map(|_| self.sent_at + self.limits().send_stall)
     }
 
     fn idle_deadline(&self) -> Option<Nanos> {
-        let busy = !self.open.is_empty()
-            || self.sending.is_some()
-            || self.waiting.is_some()
-            || self.is_inside();
-        (!busy).then(|| self.quiet_since + self.limits.idle)
+        let at_rest = self.busy.as_ref().is_none_or(|it| it.is_at_rest());
+        (at_rest && !self.is_inside()).then(|| self.quiet_since + self.limits().idle)
     }
 
     /// Nobody waits for ever for a peer that will ask nothing more, and may be gone: a fetch takes as long
     /// as its client said.
     fn linger_deadline(&self) -> Option<Nanos> {
         let since = self.ending_since.max(self.quiet_since);
-        let lingers = self.ending.is_some() && self.sending.is_none() && !self.open.is_empty();
-        lingers.then(|| since + self.limits.send_stall)
+        let waits = |it: &Busy| it.sending.is_none() && !it.open.is_empty();
+        let lingers = self.ending.is_some() && self.busy.as_deref().is_some_and(waits);
+        lingers.then(|| since + self.limits().send_stall)
     }
 
     /// When something must have happened.
     fn deadline(&self) -> Nanos {
-        let proof = self.stage.deadline(self.came, &self.limits);
+        let proof = self.stage.deadline(self.came, self.limits());
         let reading = [proof, self.frame_deadline(), self.idle_deadline()];
         let sending = [self.send_deadline(), self.linger_deadline()];
         reading
@@ -277,13 +308,13 @@ impl<S: Service> Connection<S> {
             .chain(sending)
             .flatten()
             .min()
-            .unwrap_or_else(|| self.lane.now() + self.limits.idle)
+            .unwrap_or_else(|| self.lane().now() + self.limits().idle)
     }
 
     fn timed_out(&mut self) -> Option<Ended> {
-        let now = self.lane.now();
+        let now = self.lane().now();
         let over = |deadline: Option<Nanos>| deadline.is_some_and(|it| it <= now);
-        if over(self.stage.deadline(self.came, &self.limits)) {
+        if over(self.stage.deadline(self.came, self.limits())) {
             return Some(Ended::Unproven);
         }
         if over(self.send_deadline()) {
@@ -320,7 +351,7 @@ impl<S: Service> Connection<S> {
         }
         let gave_way = std::mem::take(&mut self.gave_way);
         self.turn = if gave_way { &LATER_TURN } else { &FIRST_TURN };
-        (self.turn_began, self.started) = (self.lane.now(), 0);
+        (self.turn_began, self.started) = (self.lane().now(), 0);
         loop {
             let mut moved = self.receive(context);
             moved |= self.start();
@@ -333,7 +364,7 @@ impl<S: Service> Connection<S> {
                 return Poll::Ready(Ended::Unread);
             }
             if matches!(self.reading, Reading::Paused) && self.may_read() {
-                self.frame_began = self.frame_began + (self.lane.now() - self.paused_at);
+                self.frame_began = self.frame_began + (self.lane().now() - self.paused_at);
                 self.resume();
                 moved = true;
             }
@@ -343,7 +374,7 @@ impl<S: Service> Connection<S> {
             if self.is_turn_over() {
                 // Others first, then we go on.
                 self.gave_way = true;
-                let yielded = pin!(self.lane.yield_now()).poll(context);
+                let yielded = pin!(self.lane().yield_now()).poll(context);
                 assert!(yielded.is_pending(), "a yield lets others run");
                 return Poll::Pending;
             }
@@ -354,19 +385,19 @@ impl<S: Service> Connection<S> {
     }
 
     fn is_turn_over(&self) -> bool {
-        self.turn.starts_max <= self.started || self.is_late() || self.lane.is_slice_spent()
+        self.turn.starts_max <= self.started || self.is_late() || self.lane().is_slice_spent()
     }
 
     fn is_late(&self) -> bool {
-        self.turn_began + self.turn.time <= self.lane.now()
+        self.turn_began + self.turn.time <= self.lane().now()
     }
 
     /// The end, once nothing is left to do.
     fn ended(&mut self) -> Option<Ended> {
-        let left = self.sending.is_some()
-            || !self.leaving.is_empty()
-            || !self.open.is_empty()
-            || self.takes_requests() && self.has_whole();
+        let answers =
+            |it: &Busy| it.sending.is_some() || !it.leaving.is_empty() || !it.open.is_empty();
+        let left =
+            self.busy.as_deref().is_some_and(answers) || self.takes_requests() && self.has_whole();
         if left { None } else { self.ending.take() }
     }
 
@@ -375,8 +406,12 @@ impl<S: Service> Connection<S> {
         matches!(self.ending, None | Some(Ended::Closed | Ended::Inside))
     }
 
+    fn is_one_waiting(&self) -> bool {
+        self.busy.as_ref().is_some_and(|it| it.waiting.is_some())
+    }
+
     fn has_whole(&self) -> bool {
-        self.waiting.is_some() || self.inbox.standing(self.frame_bytes_max()) == Standing::Whole
+        self.is_one_waiting() || self.inbox.standing(self.frame_bytes_max()) == Standing::Whole
     }
 
     /// Nothing more is read; what is open is still answered.
@@ -384,7 +419,7 @@ impl<S: Service> Connection<S> {
         self.reading = Reading::Ended;
         if self.ending.is_none() {
             self.ending = Some(why);
-            self.ending_since = self.lane.now();
+            self.ending_since = self.lane().now();
         }
         if !self.takes_requests() {
             self.forget_unstarted();
@@ -396,21 +431,21 @@ impl<S: Service> Connection<S> {
 
     fn may_read(&self) -> bool {
         self.ending.is_none()
-            && self.waiting.is_none()
+            && !self.is_one_waiting()
             && self.has_room()
-            && self.answer_bytes() < self.limits.pending_bytes_max
+            && self.answer_bytes() < self.limits().pending_bytes_max
             && !self.must_be_read_first()
     }
 
     /// Whether what waits here has to leave before anything else is done, because the lane holds too much
     /// of that kind.
     fn must_be_read_first(&self) -> bool {
-        0 < self.unsent.bytes() && self.membership.outbound().is_spent()
+        0 < self.unsent_bytes() && self.membership.outbound().is_spent()
     }
 
     /// Answers that wait to leave or may still come.
     fn answer_bytes(&self) -> usize {
-        self.unsent.bytes() + self.promised_bytes
+        self.unsent_bytes() + self.promised_bytes
     }
 
     /// Keeps the reservation at what is really here.
@@ -421,7 +456,7 @@ impl<S: Service> Connection<S> {
 
     fn pause(&mut self) {
         self.reading = Reading::Paused;
-        self.paused_at = self.lane.now();
+        self.paused_at = self.lane().now();
     }
 
     /// Goes on reading in the way that fits what is here.
@@ -434,7 +469,7 @@ impl<S: Service> Connection<S> {
             match self.inbox.standing(self.frame_bytes_max()) {
                 Standing::Inside { missing } if self.is_large(missing) => self.read_into(missing),
                 _ if self.memory.fits() => {
-                    self.reading = Reading::Block(block_from(&self.lane, &self.socket));
+                    self.reading = Reading::Block(block_from(self.lane(), &self.socket));
                 }
                 // Whoever has begun may pass the total; whoever has not waits.
                 Standing::Inside { missing } => self.read_into(missing),
@@ -462,10 +497,10 @@ impl<S: Service> Connection<S> {
             self.reading = Reading::Full(self.memory.wait(self.frame_bytes + has + more));
             return;
         }
-        let buf = self.inbox.lend(self.lane.pool(), missing);
+        let buf = self.inbox.lend(self.membership.lane().pool(), missing);
         let (bytes, inside) = (buf.capacity(), !buf.is_empty());
         let op = Op::Receive { socket: self.socket.clone(), buf };
-        self.reading = Reading::Into { pending: self.lane.op(op), bytes, inside };
+        self.reading = Reading::Into { pending: self.lane().op(op), bytes, inside };
         self.hold();
     }
 
@@ -496,7 +531,7 @@ impl<S: Service> Connection<S> {
                     match result {
                         Ok(Outcome::Bytes(0)) => self.peer_is_done(),
                         Ok(Outcome::Bytes(_)) if began_before => {}
-                        Ok(Outcome::Bytes(_)) => self.frame_began = self.lane.now(),
+                        Ok(Outcome::Bytes(_)) => self.frame_began = self.lane().now(),
                         Ok(other) => panic!("received {other:?}"),
                         Err(errno) => self.end(Ended::Receive(errno)),
                     }
@@ -522,11 +557,11 @@ impl<S: Service> Connection<S> {
             return;
         }
         if self.inbox.standing(self.frame_bytes_max()) == Standing::Between {
-            self.frame_began = self.lane.now();
+            self.frame_began = self.lane().now();
         }
-        self.inbox.take(self.lane.pool(), buf);
+        self.inbox.take(self.membership.lane().pool(), buf);
         self.start();
-        self.inbox.settle(self.lane.pool());
+        self.inbox.settle(self.membership.lane().pool());
         self.hold();
         self.resume();
     }
@@ -542,19 +577,22 @@ impl<S: Service> Connection<S> {
     fn start(&mut self) -> bool {
         let mut started = false;
         while self.takes_requests() && self.started < self.turn.starts_max {
-            if self.waiting.is_none() {
+            if !self.is_one_waiting() {
                 // What the next frame may be is said by the answer to this one.
                 if self.stage == Stage::Proof && !self.has_room() {
                     break;
                 }
-                match self.inbox.next(self.lane.pool(), self.frame_bytes_max()) {
+                let bytes_max = self.frame_bytes_max();
+                match self.inbox.next(self.membership.lane().pool(), bytes_max) {
                     Ok(Some(frame)) => {
-                        let now = self.lane.now();
+                        let now = self.lane().now();
                         self.service.received(&frame, now.since(self.frame_began));
                         self.frame_began = now;
                         self.frame_bytes += frame.capacity();
                         let answer_bytes = self.service.answer_bytes_max(&frame);
-                        self.waiting = Some((frame, answer_bytes));
+                        let unsent = || self.membership.outbound().unsent();
+                        let busy = self.busy.get_or_insert_with(|| Busy::new(unsent()));
+                        busy.waiting = Some((frame, answer_bytes));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -564,13 +602,17 @@ impl<S: Service> Connection<S> {
                 }
             }
             let room = self.has_room();
-            let (pool, outbound) = (self.lane.pool(), self.membership.outbound());
-            let Some((frame, answer_bytes)) = self.waiting.take_if(|(_, answer_bytes)| {
-                let nothing_else = self.open.is_empty() && self.unsent.bytes() == 0;
-                let answers = self.unsent.bytes() + self.promised_bytes + *answer_bytes;
-                let all_fit = answers <= self.limits.pending_bytes_max
+            let (lane, limits) = (self.membership.lane(), self.membership.limits());
+            let outbound = self.membership.outbound();
+            let busy = self.busy.as_mut().expect("a frame was whole");
+            let unsent = busy.unsent.bytes();
+            let nothing_else = busy.open.is_empty() && unsent == 0;
+            let promised = self.promised_bytes;
+            let Some((frame, answer_bytes)) = busy.waiting.take_if(|(_, answer_bytes)| {
+                let answers = unsent + promised + *answer_bytes;
+                let all_fit = answers <= limits.pending_bytes_max
                     && !outbound.is_spent()
-                    && pool.has_room(*answer_bytes);
+                    && lane.pool().has_room(*answer_bytes);
                 room && (nothing_else || all_fit)
             }) else {
                 break;
@@ -579,8 +621,8 @@ impl<S: Service> Connection<S> {
             let effect = self.service.effect(&frame);
             let serving = self.service.call(&self.peer, frame);
             self.promised_bytes += answer_bytes;
-            self.quiet_since = self.lane.now();
-            self.open.push_back(Open {
+            self.quiet_since = lane.now();
+            busy.open.push_back(Open {
                 progress: Progress::Serving(serving),
                 begun: false,
                 effect,
@@ -601,17 +643,27 @@ impl<S: Service> Connection<S> {
     /// had its effects.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
         // Again only when what was added silently could be seen at once.
-        while self.poll_open(context) && self.unseen.show(context, || self.service.show()) {}
+        while self.poll_open(context) && self.show_unseen(context) {}
+    }
+
+    /// Says whether what was added silently is seen now.
+    fn show_unseen(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(busy) = self.busy.as_deref_mut() else { return false };
+        busy.unseen.show(context, || self.service.show())
     }
 
     /// Says whether somebody waits for records that were added silently.
     fn poll_open(&mut self, context: &mut Context<'_>) -> bool {
-        let (mut refused, mut ahead) = (None, self.unseen.ahead(context));
+        let Some(busy) = self.busy.as_deref_mut() else { return false };
+        let (mut refused, mut ahead) = (None, busy.unseen.ahead(context));
+        let (open, unsent) = (&mut busy.open, &mut busy.unsent);
+        let lane = self.membership.lane();
+        let pending_bytes_max = self.membership.limits().pending_bytes_max;
         let turn_ends = self.turn_began + self.turn.time;
-        for (place, it) in self.open.iter_mut().enumerate() {
-            let unsent = self.unsent.bytes();
-            let enough = self.limits.pending_bytes_max <= unsent
-                || 0 < unsent && self.membership.outbound().is_spent();
+        for (place, it) in open.iter_mut().enumerate() {
+            let waits = unsent.bytes();
+            let enough =
+                pending_bytes_max <= waits || 0 < waits && self.membership.outbound().is_spent();
             if 0 < place && enough {
                 break;
             }
@@ -622,8 +674,8 @@ impl<S: Service> Connection<S> {
             }
             let polled = serving.as_mut().poll(context);
             let is_first = !std::mem::replace(&mut it.begun, true);
-            let is_late = (is_first || polled.is_ready()) && turn_ends <= self.lane.now();
-            let is_over = is_late || self.lane.is_slice_spent();
+            let is_late = (is_first || polled.is_ready()) && turn_ends <= lane.now();
+            let is_over = is_late || lane.is_slice_spent();
             let Poll::Ready(mut reply) = polled else {
                 ahead.goes_on(it.effect);
                 if is_over {
@@ -640,22 +692,22 @@ impl<S: Service> Connection<S> {
             self.promised_bytes -= it.answer_bytes;
             let mut memory = 0;
             if let Reply::Answer(_) | Reply::Proven(..) | Reply::Spliced(_) = &reply
-                && self.unsent.bytes() == 0
+                && unsent.bytes() == 0
             {
-                self.unsent_since = self.lane.now();
+                self.unsent_since = lane.now();
             }
             match &mut reply {
                 Reply::Answer(parts) | Reply::Proven(parts, _) => {
-                    if 0 < self.unsent.bytes() {
-                        self.unsent.pack(self.lane.pool(), parts);
+                    if 0 < unsent.bytes() {
+                        unsent.pack(lane.pool(), parts);
                     }
                     memory = memory_of(parts);
                 }
                 Reply::Spliced(pieces) => memory = pieces.iter().map(memory_in).sum(),
-                Reply::Silent => self.unseen.ended_silently(it.effect, &mut ahead),
+                Reply::Silent => busy.unseen.ended_silently(it.effect, &mut ahead),
                 Reply::Close(_) => {}
             }
-            self.unsent.add(memory);
+            unsent.add(memory);
             let is_close = matches!(reply, Reply::Close(_));
             it.progress = Progress::Ready(reply, memory);
             if is_close {
@@ -674,22 +726,24 @@ impl<S: Service> Connection<S> {
 
     /// Nothing behind this request is served.
     fn forget_after(&mut self, place: usize) {
-        for it in self.open.drain(place + 1..) {
+        let Some(busy) = self.busy.as_deref_mut() else { return };
+        for it in busy.open.drain(place + 1..) {
             match it.progress {
                 Progress::Serving(_) => {
                     self.frame_bytes -= it.frame_bytes;
                     self.promised_bytes -= it.answer_bytes;
                 }
-                Progress::Ready(_, memory) => self.unsent.subtract(memory),
+                Progress::Ready(_, memory) => busy.unsent.subtract(memory),
             }
         }
-        self.unsent.settle();
+        busy.unsent.settle();
         self.reading = Reading::Ended;
         self.forget_unstarted();
     }
 
     fn forget_unstarted(&mut self) {
-        if let Some((frame, _)) = self.waiting.take() {
+        let waiting = self.busy.as_mut().and_then(|it| it.waiting.take());
+        if let Some((frame, _)) = waiting {
             self.frame_bytes -= frame.capacity();
         }
         self.inbox = Inbox::new();
@@ -701,66 +755,77 @@ impl<S: Service> Connection<S> {
     fn send(&mut self, context: &mut Context<'_>) -> Result<bool, Errno> {
         let mut moved = false;
         loop {
-            if let Some(sending) = &mut self.sending {
+            let Some(busy) = self.busy.as_deref_mut() else { return Ok(moved) };
+            if let Some(sending) = &mut busy.sending {
                 let Poll::Ready((result, op)) = Pin::new(sending).poll(context) else {
                     return Ok(moved);
                 };
-                self.sending = None;
+                busy.sending = None;
                 match result? {
                     Outcome::Bytes(bytes) => self.left(op, bytes as usize)?,
                     other => panic!("sent {other:?}"),
                 }
                 moved = true;
             }
-            let op = match self.leaving.next(&self.socket) {
+            let op = match self.next_to_leave() {
                 Some(op) => op,
                 None => {
                     moved |= self.gather();
-                    let Some(op) = self.leaving.next(&self.socket) else { return Ok(moved) };
+                    let Some(op) = self.next_to_leave() else { return Ok(moved) };
                     op
                 }
             };
-            self.sent_at = self.lane.now();
-            self.sending = Some(self.lane.op(op));
+            self.sent_at = self.lane().now();
+            let sending = self.lane().op(op);
+            if let Some(busy) = &mut self.busy {
+                busy.sending = Some(sending);
+            }
         }
+    }
+
+    fn next_to_leave(&mut self) -> Option<Op> {
+        self.busy.as_mut()?.leaving.next(&self.socket)
     }
 
     /// So many bytes of what the ring was asked have left.
     fn left(&mut self, op: Op, bytes: usize) -> Result<(), Errno> {
-        self.quiet_since = self.lane.now();
-        self.leaving.left(op, bytes)?;
-        let rest = self.leaving.memory();
+        self.quiet_since = self.lane().now();
+        let Some(busy) = self.busy.as_deref_mut() else { return Ok(()) };
+        busy.leaving.left(op, bytes)?;
+        let rest = busy.leaving.memory();
         if rest < self.leaving_bytes {
-            self.unsent.subtract(self.leaving_bytes - rest);
+            busy.unsent.subtract(self.leaving_bytes - rest);
             self.leaving_bytes = rest;
         }
-        self.unsent.settle();
+        busy.unsent.settle();
         Ok(())
     }
 
     /// Whether the peer takes what it asked for so slowly that others need the memory more.
     fn reads_too_slowly(&self) -> bool {
-        let since = self.unsent_since + self.limits.send_stall;
-        self.must_be_read_first() && since <= self.lane.now()
+        let since = self.unsent_since + self.limits().send_stall;
+        self.must_be_read_first() && since <= self.lane().now()
     }
 
     /// Takes answers whose turn it is. Says whether there were any.
     fn gather(&mut self) -> bool {
-        let mut moved = false;
+        let (mut moved, mut refused) = (false, None);
+        let (lane, is_unordered) = (self.membership.lane(), self.limits().unordered);
+        let Some(busy) = self.busy.as_deref_mut() else { return false };
         let mut gathered: Vec<Slice> = Vec::new();
-        let mut goes_on = self.leaving.gather(&mut gathered);
-        if self.limits.unordered {
-            self.open
+        let mut goes_on = busy.leaving.gather(&mut gathered);
+        if is_unordered {
+            busy.open
                 .make_contiguous()
                 .sort_by_key(|it| matches!(it.progress, Progress::Serving(_)));
         }
         while goes_on
             && gathered.len() < PARTS_MAX
-            && let Some(first) = self.open.pop_front()
+            && let Some(first) = busy.open.pop_front()
         {
             match first.progress {
                 Progress::Serving(_) => {
-                    self.open.push_front(first);
+                    busy.open.push_front(first);
                     break;
                 }
                 Progress::Ready(Reply::Answer(parts) | Reply::Proven(parts, _), memory) => {
@@ -773,19 +838,22 @@ impl<S: Service> Connection<S> {
                 }
                 Progress::Ready(Reply::Spliced(pieces), memory) => {
                     self.leaving_bytes += memory;
-                    self.leaving.add(pieces);
-                    goes_on = self.leaving.gather(&mut gathered);
+                    busy.leaving.add(pieces);
+                    goes_on = busy.leaving.gather(&mut gathered);
                 }
                 Progress::Ready(Reply::Silent, _) => {}
                 Progress::Ready(Reply::Close(reason), _) => {
-                    self.ending = Some(Ended::Refused(reason));
-                    self.end(Ended::Closed);
+                    refused = Some(reason);
                 }
             }
-            self.quiet_since = self.lane.now();
+            self.quiet_since = lane.now();
             moved = true;
         }
-        self.leaving.set(gathered);
+        busy.leaving.set(gathered);
+        if let Some(reason) = refused {
+            self.ending = Some(Ended::Refused(reason));
+            self.end(Ended::Closed);
+        }
         moved
     }
 }

@@ -132,7 +132,7 @@ impl fmt::Display for Principal {
 pub struct Peer {
     pub addr: SocketAddr,
     /// Which of our listeners it came in by.
-    pub listener: String,
+    pub listener: Rc<str>,
     pub principal: Principal,
 }
 

@@ -241,7 +241,7 @@ impl Stage {
                         let connection = *connection;
                         let peer = Rc::new(Peer {
                             addr: connection.peer,
-                            listener: "PLAINTEXT".to_owned(),
+                            listener: "PLAINTEXT".into(),
                             principal: principal.clone(),
                         });
                         let (all, service) = (all.clone(), Rc::clone(&service));
