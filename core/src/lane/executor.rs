@@ -421,12 +421,14 @@ impl Lane {
         (ring.describe(), ring.counts())
     }
 
-    /// The task being polled. Futures of this room note it before they wait.
-    pub(crate) fn current(&self) -> TaskId {
+    /// The task being polled. Who waits for something notes it first.
+    #[must_use]
+    pub fn current(&self) -> TaskId {
         self.0.current.get().expect("a lane's futures are polled by its own tasks")
     }
 
-    pub(crate) fn wake(&self, task: TaskId) {
+    /// Makes a task run again. Does nothing for one that is gone.
+    pub fn wake(&self, task: TaskId) {
         self.0.tasks.borrow_mut().wake(task);
     }
 

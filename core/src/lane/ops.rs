@@ -37,7 +37,7 @@ pub(super) struct Slots {
 
 /// Names a slot until its operation was answered and forgotten.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key(usize);
+pub(super) struct Key(u32);
 
 #[derive(Default)]
 enum Slot {
@@ -58,11 +58,14 @@ enum Slot {
 impl Slots {
     /// Expects completions for a ticket that the ring has just given.
     fn expect(&mut self, ticket: Ticket, slot: Slot) -> Key {
-        let key = self.free.pop().unwrap_or(Key(self.slots.len()));
-        if self.slots.len() == key.0 {
+        let key = self
+            .free
+            .pop()
+            .unwrap_or_else(|| Key(u32::try_from(self.slots.len()).expect("tickets are as many")));
+        if self.slots.len() == key.0 as usize {
             self.slots.push(Slot::Free);
         }
-        self.slots[key.0] = slot;
+        self.slots[key.0 as usize] = slot;
         let index = ticket.0 as usize;
         if self.in_flight.len() <= index {
             self.in_flight.resize(index + 1, None);
@@ -78,11 +81,11 @@ impl Slots {
     }
 
     fn at(&mut self, key: Key) -> &mut Slot {
-        &mut self.slots[key.0]
+        &mut self.slots[key.0 as usize]
     }
 
     fn release(&mut self, key: Key) {
-        self.slots[key.0] = Slot::Free;
+        self.slots[key.0 as usize] = Slot::Free;
         self.free.push(key);
     }
 
@@ -194,7 +197,7 @@ impl Drop for Pending {
 fn forget(lane: &Lane, ticket: Ticket, key: Key) {
     let mut slots = lane.0.slots.borrow_mut();
     // An executor that is going away has emptied its slots; the ring keeps what is in flight.
-    let Some(slot) = slots.slots.get_mut(key.0) else { return };
+    let Some(slot) = slots.slots.get_mut(key.0 as usize) else { return };
     let was = std::mem::replace(slot, Slot::Forgotten);
     let over = match &was {
         Slot::Done(_) => true,
@@ -318,7 +321,7 @@ impl Lane {
         shared: bool,
     ) -> Result<(Fd, SocketAddr), Errno> {
         let (result, _) = self.op(Op::Listen { addr, backlog, shared }).await;
-        expect!(result, Outcome::Listening { listener, addr } => (listener, addr))
+        expect!(result, Outcome::Listening(it) => *it)
     }
 
     /// Connections, one [`Outcome::Connected`] each.

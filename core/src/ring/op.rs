@@ -208,11 +208,8 @@ pub enum Outcome {
     /// Bytes sent, received, read or written. Received and read bytes are already counted into
     /// the buffer that comes back with the operation.
     Bytes(u32),
-    Listening {
-        listener: Fd,
-        addr: SocketAddr,
-    },
-    /// Boxed: it is rare and large, and every other answer would be as large as the largest.
+    /// Boxed, as the next: they are rare and large, and every other answer would be as large as the largest.
+    Listening(Box<(Fd, SocketAddr)>),
     Connected(Box<Connection>),
     Received(Buf),
     Opened {

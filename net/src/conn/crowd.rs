@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_core::lane::Lane;
-use corelane_core::sync::{Event, Giver, Taker, once};
+use corelane_core::lane::{Lane, TaskId};
+use corelane_core::sync::Event;
 
 use super::ConnLimits;
 use super::budget::Budget;
@@ -20,8 +20,8 @@ struct Inner {
     limits: ConnLimits,
     budget: Budget,
     outbound: Outbound,
-    /// One for each connection. Giving tells it to end.
-    members: RefCell<BTreeMap<u64, Option<Giver<()>>>>,
+    /// The task of each connection, to be woken when it is to end.
+    members: RefCell<BTreeMap<u64, TaskId>>,
     entered: Cell<u64>,
     stopping: Cell<bool>,
     left: Event,
@@ -83,10 +83,8 @@ impl Crowd {
     /// Tells every connection, now and from now on, to read nothing more, answer what is open, and close.
     pub fn stop(&self) {
         self.0.stopping.set(true);
-        for member in self.0.members.borrow_mut().values_mut() {
-            if let Some(giver) = member.take() {
-                giver.give(());
-            }
+        for task in self.0.members.borrow().values() {
+            self.0.lane.wake(*task);
         }
     }
 
@@ -97,18 +95,12 @@ impl Crowd {
         }
     }
 
+    /// One more, served by the task being polled.
     pub(super) fn enter(&self) -> Membership {
         let number = self.0.entered.get();
         self.0.entered.set(number + 1);
-        let (giver, stop) = once(&self.0.lane);
-        let mut member = Some(giver);
-        if self.0.stopping.get()
-            && let Some(giver) = member.take()
-        {
-            giver.give(());
-        }
-        self.0.members.borrow_mut().insert(number, member);
-        Membership { crowd: self.clone(), number, stop }
+        self.0.members.borrow_mut().insert(number, self.0.lane.current());
+        Membership { crowd: self.clone(), number }
     }
 }
 
@@ -116,8 +108,6 @@ impl Crowd {
 pub(super) struct Membership {
     crowd: Crowd,
     number: u64,
-    /// Ready when the connection is to end.
-    pub(super) stop: Taker<()>,
 }
 
 impl Membership {
@@ -129,6 +119,11 @@ impl Membership {
         self.crowd.limits()
     }
 
+    /// Whether the connection is to end. Its task is woken when that begins.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.crowd.0.stopping.get()
+    }
+
     pub(super) fn outbound(&self) -> &Outbound {
         self.crowd.outbound()
     }
@@ -136,8 +131,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let member = self.crowd.0.members.borrow_mut().remove(&self.number);
-        drop(member);
+        self.crowd.0.members.borrow_mut().remove(&self.number);
         self.crowd.0.left.notify();
     }
 }

@@ -128,14 +128,31 @@ struct Busy {
     unseen: Unseen,
     /// Answers that have not left.
     unsent: Unsent,
+    /// Since when something is always unsent.
+    unsent_since: Nanos,
     leaving: Leaving,
+    /// The part of the memory of answers that was gathered to be sent.
+    leaving_bytes: usize,
     sending: Option<Pending>,
+    sent_at: Nanos,
+    /// Since when the connection is ending, if it is.
+    ending_since: Nanos,
 }
 
 impl Busy {
-    fn new(unsent: Unsent) -> Box<Self> {
-        let (open, unseen, leaving) = (VecDeque::new(), Unseen::default(), Leaving::new());
-        Box::new(Self { waiting: None, open, unseen, unsent, leaving, sending: None })
+    fn new(unsent: Unsent, now: Nanos) -> Box<Self> {
+        Box::new(Self {
+            waiting: None,
+            open: VecDeque::new(),
+            unseen: Unseen::default(),
+            unsent,
+            unsent_since: now,
+            leaving: Leaving::new(),
+            leaving_bytes: 0,
+            sending: None,
+            sent_at: now,
+            ending_since: now,
+        })
     }
 
     fn is_at_rest(&self) -> bool {
@@ -159,14 +176,9 @@ struct Connection<S> {
     frame_bytes: usize,
     /// The foretold answers of requests being served.
     promised_bytes: usize,
-    /// The part of the memory of answers that was gathered to be sent.
-    leaving_bytes: usize,
-    /// Since when something is always unsent.
-    unsent_since: Nanos,
     /// When the first byte of the frame came that is not whole yet.
     frame_began: Nanos,
     paused_at: Nanos,
-    sent_at: Nanos,
     quiet_since: Nanos,
     /// This turn, when it began, and requests started in it.
     turn: &'static Turn,
@@ -175,8 +187,6 @@ struct Connection<S> {
     /// Whether the turn before ended with work left.
     gave_way: bool,
     ending: Option<Ended>,
-    /// Since when the connection is ending.
-    ending_since: Nanos,
 }
 
 /// What comes next, in a buffer of the ring's choosing.
@@ -184,8 +194,14 @@ fn block_from(lane: &Lane, socket: &Fd) -> Pending {
     lane.op(Op::ReceiveBlock { socket: socket.clone() })
 }
 
-/// Serves a connection until it ends, and says why it did.
-pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, service: Rc<S>) -> Ended {
+/// Serves a connection in the task being polled until it ends, and says why it did.
+pub fn serve<S: Service>(
+    crowd: &Crowd,
+    socket: Fd,
+    peer: Rc<Peer>,
+    service: Rc<S>,
+) -> impl Future<Output = Ended> + use<S> {
+    // Not in the future: it would keep room for what it was given beside what became of it.
     let now = crowd.lane().now();
     let mut connection = Connection {
         membership: crowd.enter(),
@@ -200,23 +216,19 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
         busy: None,
         frame_bytes: 0,
         promised_bytes: 0,
-        leaving_bytes: 0,
-        unsent_since: now,
         frame_began: now,
         paused_at: now,
-        sent_at: now,
         quiet_since: now,
         turn: &FIRST_TURN,
         turn_began: now,
         started: 0,
         gave_way: false,
         ending: None,
-        ending_since: now,
     };
     let mut armed = connection.deadline();
     let mut timer = crowd.lane().sleep_until(armed);
-    // Everything in one future: others around it would keep copies of what is in it.
-    poll_fn(|context| {
+    // Nor in several futures, each with its copy.
+    poll_fn(move |context| {
         loop {
             if let Poll::Ready(ended) = connection.step(context) {
                 return Poll::Ready(ended);
@@ -236,10 +248,9 @@ pub async fn serve<S: Service>(crowd: &Crowd, socket: Fd, peer: Rc<Peer>, servic
                 return Poll::Ready(ended);
             }
             armed = connection.deadline();
-            timer = crowd.lane().sleep_until(armed);
+            timer = connection.lane().sleep_until(armed);
         }
     })
-    .await
 }
 
 impl<S: Service> Connection<S> {
@@ -280,8 +291,8 @@ impl<S: Service> Connection<S> {
     }
 
     fn send_deadline(&self) -> Option<Nanos> {
-        let sending = self.busy.as_ref().and_then(|it| it.sending.as_ref());
-        sending.map(|_| self.sent_at + self.limits().send_stall)
+        let sending = self.busy.as_ref().filter(|it| it.sending.is_some());
+        sending.map(|it| it.sent_at + self.limits().send_stall)
     }
 
     fn idle_deadline(&self) -> Option<Nanos> {
@@ -292,10 +303,9 @@ impl<S: Service> Connection<S> {
     /// Nobody waits for ever for a peer that will ask nothing more, and may be gone: a fetch takes as long
     /// as its client said.
     fn linger_deadline(&self) -> Option<Nanos> {
-        let since = self.ending_since.max(self.quiet_since);
-        let waits = |it: &Busy| it.sending.is_none() && !it.open.is_empty();
-        let lingers = self.ending.is_some() && self.busy.as_deref().is_some_and(waits);
-        lingers.then(|| since + self.limits().send_stall)
+        let waits = |it: &&Busy| it.sending.is_none() && !it.open.is_empty();
+        let busy = self.busy.as_deref().filter(waits).filter(|_| self.ending.is_some());
+        busy.map(|it| it.ending_since.max(self.quiet_since) + self.limits().send_stall)
     }
 
     /// When something must have happened.
@@ -346,7 +356,7 @@ impl<S: Service> Connection<S> {
 
     /// Does what can be done in one turn. Ready when the connection has ended.
     fn step(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
-        if self.ending.is_none() && self.membership.stop.poll_take().is_ready() {
+        if self.ending.is_none() && self.membership.is_stopping() {
             self.end(Ended::Stopped);
         }
         let gave_way = std::mem::take(&mut self.gave_way);
@@ -419,7 +429,9 @@ impl<S: Service> Connection<S> {
         self.reading = Reading::Ended;
         if self.ending.is_none() {
             self.ending = Some(why);
-            self.ending_since = self.lane().now();
+            if let Some(busy) = &mut self.busy {
+                busy.ending_since = self.membership.lane().now();
+            }
         }
         if !self.takes_requests() {
             self.forget_unstarted();
@@ -591,7 +603,7 @@ impl<S: Service> Connection<S> {
                         self.frame_bytes += frame.capacity();
                         let answer_bytes = self.service.answer_bytes_max(&frame);
                         let unsent = || self.membership.outbound().unsent();
-                        let busy = self.busy.get_or_insert_with(|| Busy::new(unsent()));
+                        let busy = self.busy.get_or_insert_with(|| Busy::new(unsent(), now));
                         busy.waiting = Some((frame, answer_bytes));
                     }
                     Ok(None) => break,
@@ -694,7 +706,7 @@ impl<S: Service> Connection<S> {
             if let Reply::Answer(_) | Reply::Proven(..) | Reply::Spliced(_) = &reply
                 && unsent.bytes() == 0
             {
-                self.unsent_since = lane.now();
+                busy.unsent_since = lane.now();
             }
             match &mut reply {
                 Reply::Answer(parts) | Reply::Proven(parts, _) => {
@@ -775,10 +787,9 @@ impl<S: Service> Connection<S> {
                     op
                 }
             };
-            self.sent_at = self.lane().now();
-            let sending = self.lane().op(op);
+            let lane = self.membership.lane();
             if let Some(busy) = &mut self.busy {
-                busy.sending = Some(sending);
+                (busy.sending, busy.sent_at) = (Some(lane.op(op)), lane.now());
             }
         }
     }
@@ -793,9 +804,9 @@ impl<S: Service> Connection<S> {
         let Some(busy) = self.busy.as_deref_mut() else { return Ok(()) };
         busy.leaving.left(op, bytes)?;
         let rest = busy.leaving.memory();
-        if rest < self.leaving_bytes {
-            busy.unsent.subtract(self.leaving_bytes - rest);
-            self.leaving_bytes = rest;
+        if rest < busy.leaving_bytes {
+            busy.unsent.subtract(busy.leaving_bytes - rest);
+            busy.leaving_bytes = rest;
         }
         busy.unsent.settle();
         Ok(())
@@ -803,7 +814,8 @@ impl<S: Service> Connection<S> {
 
     /// Whether the peer takes what it asked for so slowly that others need the memory more.
     fn reads_too_slowly(&self) -> bool {
-        let since = self.unsent_since + self.limits().send_stall;
+        let since = self.busy.as_ref().map_or(Nanos::default(), |it| it.unsent_since);
+        let since = since + self.limits().send_stall;
         self.must_be_read_first() && since <= self.lane().now()
     }
 
@@ -829,7 +841,7 @@ impl<S: Service> Connection<S> {
                     break;
                 }
                 Progress::Ready(Reply::Answer(parts) | Reply::Proven(parts, _), memory) => {
-                    self.leaving_bytes += memory;
+                    busy.leaving_bytes += memory;
                     if gathered.is_empty() {
                         gathered = parts;
                     } else {
@@ -837,7 +849,7 @@ impl<S: Service> Connection<S> {
                     }
                 }
                 Progress::Ready(Reply::Spliced(pieces), memory) => {
-                    self.leaving_bytes += memory;
+                    busy.leaving_bytes += memory;
                     busy.leaving.add(pieces);
                     goes_on = busy.leaving.gather(&mut gathered);
                 }

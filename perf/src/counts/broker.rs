@@ -32,6 +32,8 @@ pub(super) struct Broker {
 pub(super) struct Snapshot {
     pub(super) allocations: u64,
     pub(super) allocated_bytes: u64,
+    /// Allocated and not freed.
+    pub(super) held_bytes: u64,
     pub(super) enters: u64,
     pub(super) faults: u64,
     pub(super) commits: u64,
@@ -77,10 +79,13 @@ impl Broker {
         self.orders.write_all(b"allocations\n")?;
         let line = self.answers.next().transpose()?.unwrap_or_default();
         let mut words = line.split_whitespace().skip(1).map(str::parse);
-        let (Some(Ok(times)), Some(Ok(bytes))) = (words.next(), words.next()) else {
+        let (Some(Ok(times)), Some(Ok(bytes)), Some(Ok(freed))) =
+            (words.next(), words.next(), words.next())
+        else {
             return Err(io::Error::other(format!("nobody says {line:?} of allocations")));
         };
         (snapshot.allocations, snapshot.allocated_bytes) = (times, bytes);
+        snapshot.held_bytes = bytes.wrapping_sub(freed);
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // After the name in parentheses: state, then the tenth field of the line.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -175,7 +180,10 @@ pub(crate) fn be_broker(data: &str) -> io::Result<()> {
         for order in io::stdin().lines() {
             if order.is_ok_and(|it| it == "allocations") {
                 let requested = allocations::requested();
-                println!("allocations {} {}", requested.times, requested.bytes);
+                println!(
+                    "allocations {} {} {}",
+                    requested.times, requested.bytes, requested.freed_bytes
+                );
             }
         }
         if let Err(it) = sys::send(process::id(), libc::SIGTERM) {

@@ -10,7 +10,8 @@ mod requests;
 use crate::plan::Plan;
 use crate::report::Reading;
 use broker::{Broker, Snapshot};
-use std::io;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpStream};
 
 pub(crate) use broker::be_broker;
 
@@ -21,7 +22,16 @@ pub(crate) const CASES: &[&str] = &[
     "fetch, 1 partition, 1 KiB",
     "fetch, 16 partitions, 1 KiB",
     "metadata, 1 topic",
+    SILENT,
 ];
+
+/// Connections that say how long a request would be, and then nothing.
+const SILENT: &str = "connections that fall silent";
+/// Twice these are as many as two processes may have where nobody raised their limits.
+const SILENT_COUNT: u16 = 250;
+/// A lane has taken what came before it answered so many requests.
+const TURNS: u32 = 3;
+const ANNOUNCED_BYTES: i32 = 10_000_000;
 
 /// Before these, pools and tables grow.
 const WARM_UP: u32 = 150;
@@ -35,6 +45,11 @@ pub(crate) fn weigh(_subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<R
     let mut requests = requests::Requests::prepare(case, broker.port())?;
     for _ in 0..WARM_UP {
         requests.once()?;
+    }
+    if case == SILENT {
+        let readings = silent(&mut broker, &mut requests)?;
+        broker.stop()?;
+        return Ok(readings);
     }
     let mut least: Vec<Reading> = Vec::new();
     let mut before = broker.snapshot()?;
@@ -55,6 +70,31 @@ pub(crate) fn weigh(_subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<R
     }
     broker.stop()?;
     Ok(least)
+}
+
+/// What each of many connections holds that has announced a large request. As many came before them: into
+/// blocks that are used again, and go back later.
+fn silent(broker: &mut Broker, requests: &mut requests::Requests) -> io::Result<Vec<Reading>> {
+    let mut all = fall_silent(broker, requests)?;
+    let before = broker.snapshot()?;
+    all.append(&mut fall_silent(broker, requests)?);
+    let after = broker.snapshot()?;
+    let bytes = after.held_bytes.wrapping_sub(before.held_bytes).cast_signed() as f64;
+    Ok(vec![Reading::new("held_bytes_per_connection", bytes / f64::from(SILENT_COUNT))])
+}
+
+fn fall_silent(broker: &Broker, requests: &mut requests::Requests) -> io::Result<Vec<TcpStream>> {
+    let mut held = Vec::new();
+    for _ in 0..SILENT_COUNT {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port()))?;
+        socket.write_all(&ANNOUNCED_BYTES.to_be_bytes())?;
+        held.push(socket);
+        // One after the other: what many bring at once needs blocks for all of them.
+        for _ in 0..TURNS {
+            requests.once()?;
+        }
+    }
+    Ok(held)
 }
 
 fn readings(before: &Snapshot, after: &Snapshot) -> Vec<Reading> {

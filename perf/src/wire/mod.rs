@@ -3,11 +3,13 @@
 //! One operation is a whole frame in and a whole frame out: header and request are decoded, every
 //! partition or topic in it is looked at, the answer is built and written. Both subjects are given
 //! the same frames and must write the same bytes, which is checked before anything is measured.
-//! What is in the batches is nobody's business here: it costs the same whoever reads the request.
+//! What is in the batches is nobody's business then: an append validates them one by one, and that is
+//! weighed by itself.
 //!
 //! Records of a fetch stay outside in `ours`, as they do in the broker; `kafka-protocol` has no way but
 //! to copy them. The case without records is without that difference.
 
+mod batch;
 mod case;
 mod ours;
 mod theirs;
@@ -32,6 +34,9 @@ pub(crate) const CASES: &[&str] = &[
     "metadata, 1 topic, 3 partitions",
     "metadata, 10 topics, 3 partitions",
     "metadata, 1000 topics, 10 partitions",
+    "validate, 1 record, 1 KiB",
+    "validate, 16 records, 16 KiB",
+    "validate, 1000 records, 1024 KiB",
 ];
 
 /// The clock is asked about this often.
@@ -39,13 +44,16 @@ const LOOK: Duration = Duration::from_millis(1);
 
 pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Reading>> {
     core_affinity::set_for_current(server_core());
+    let stretch = Stretch { measured: plan.measured };
+    if let Some(batch) = batch::parse(case) {
+        return validated(subject, batch, stretch);
+    }
     let case = Case::parse(case);
     let frame = case.frame();
     let same = ours::once(&case, &frame) == theirs::once(&case, &frame);
     if !same {
         return Err(io::Error::other("the two do not answer alike"));
     }
-    let stretch = Stretch { measured: plan.measured };
     match subject {
         "ours" => {
             let mut desk = ours::Desk::new(&case);
@@ -55,6 +63,20 @@ pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Re
             let mut desk = theirs::Desk::new(&case);
             let frame = bytes::Bytes::from(frame);
             measure(stretch, || desk.serve(&case, &frame))
+        }
+        other => Err(io::Error::other(format!("no subject is called {other}"))),
+    }
+}
+
+fn validated(subject: &str, batch: Vec<u8>, stretch: Stretch) -> io::Result<Vec<Reading>> {
+    match subject {
+        "ours" => {
+            let mut ours = batch::Ours::new(batch);
+            measure(stretch, || ours.validate())
+        }
+        "kafka-protocol" => {
+            let theirs = batch::Theirs::new(batch);
+            measure(stretch, || theirs.decode())
         }
         other => Err(io::Error::other(format!("no subject is called {other}"))),
     }

@@ -55,7 +55,7 @@ fn prepare(
         Op::Listen { addr, backlog, shared } => {
             let (socket, addr) = sys::listen(addr, *backlog, *shared)?;
             let listener = Fd::new(socket.into_raw_fd(), closing);
-            return Ok(Begin::Ready(Ok(Outcome::Listening { listener, addr })));
+            return Ok(Begin::Ready(Ok(Outcome::Listening(Box::new((listener, addr))))));
         }
         Op::Accept { listener } if features.accept_many => {
             opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build()

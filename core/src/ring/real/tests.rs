@@ -94,7 +94,7 @@ impl Bench {
     fn listen(&mut self) -> (Fd, SocketAddr) {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         match self.ok(Op::Listen { addr, backlog: 64, shared: false }) {
-            Outcome::Listening { listener, addr } => (listener, addr),
+            Outcome::Listening(it) => *it,
             other => panic!("{other:?}"),
         }
     }

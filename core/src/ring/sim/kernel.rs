@@ -484,7 +484,7 @@ impl Kernel {
             Ok(Outcome::Received(buf)) => digest(buf.filled()),
             Ok(Outcome::Opened { file, bytes }) => *bytes << 16 | file.number() as u64,
             Ok(Outcome::Connected(it)) => u64::from(it.peer.port()) << 8 | 3,
-            Ok(Outcome::Listening { addr, .. }) => u64::from(addr.port()) << 8 | 4,
+            Ok(Outcome::Listening(it)) => u64::from(it.1.port()) << 8 | 4,
             Ok(Outcome::Stat(it)) => it.bytes << 8 | 5,
             Ok(Outcome::Entries(it)) => (it.len() as u64) << 8 | 6,
             Ok(Outcome::Space(it)) => it.free_bytes << 8 | 7,

@@ -271,7 +271,7 @@ impl Kernel {
             waiting: VecDeque::new(),
             accepts: VecDeque::new(),
         });
-        Ok(Outcome::Listening { listener, addr: SocketAddr::new(ip, port) })
+        Ok(Outcome::Listening(Box::new((listener, SocketAddr::new(ip, port)))))
     }
 
     fn free_port(&mut self, node: NodeId) -> u16 {
