@@ -18,8 +18,6 @@ pub enum Mutant {
     WatermarkBeforeDurable,
     /// Group members are answered before their offsets are durable.
     OffsetsBeforeDurable,
-    /// Readers are told of a log's new start before it is durable.
-    StartBeforeDurable,
     /// The journal is written and never flushed.
     NoFlush,
 }

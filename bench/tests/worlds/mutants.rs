@@ -52,12 +52,6 @@ fn a_watermark_before_the_commit_is_found() {
 
 #[test]
 #[cfg_attr(debug_assertions, ignore = "hundreds of worlds; `./test sim` runs them optimized")]
-fn a_start_of_a_log_before_its_commit_is_found() {
-    must_be_found(Mutant::StartBeforeDurable, &["back"]);
-}
-
-#[test]
-#[cfg_attr(debug_assertions, ignore = "hundreds of worlds; `./test sim` runs them optimized")]
 fn an_offset_answered_before_the_commit_is_found() {
     must_be_found(Mutant::OffsetsBeforeDurable, &["offset back"]);
 }

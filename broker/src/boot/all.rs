@@ -238,7 +238,6 @@ pub(super) fn log_config(config: &Config, lanes: NonZeroU16, broken: Mutation) -
     }
     log.broken = match broken {
         Some(Mutant::NoFlush) => Some(LogMutant::NoFlush),
-        Some(Mutant::StartBeforeDurable) => Some(LogMutant::StartBeforeDurable),
         _ => None,
     };
     log.upkeep.lanes = lanes.get();

@@ -190,12 +190,12 @@ impl Store {
         let Ok(known) = self.known_left().await else { return };
         for (of, it) in known {
             let Some(shared) = self.partition(&of) else { continue };
-            let mut partition = shared.borrow_mut();
-            if it.sum.is_some_and(|it| it == sum_of(&partition)) {
+            let is_as_left = it.sum.is_some_and(|it| it == sum_of(&shared.borrow()));
+            if is_as_left {
+                let mut partition = shared.borrow_mut();
                 let open = partition.open_segment_mut();
                 open.left_bytes = open.len();
             }
-            drop(partition);
             self.0.lane.spend(BLOCK_BYTES).await;
         }
     }
