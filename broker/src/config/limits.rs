@@ -58,7 +58,7 @@ const LIMITS: &[Limit] = &[
     Limit {
         what: "open connections very fast",
         keys: &[&keys::CONNECTION_CREATION_RATE],
-        then: "further ones wait in the kernel's queue; and whatever the limit, 64 that were taken in a row \
+        then: "further ones wait in the kernel's queue; and whatever the limit, eight that were taken in a row \
                give way to those that are open",
     },
     Limit {
