@@ -91,7 +91,8 @@ def produce_batch(topic, attributes, records, count, producer=-1):
     rest = struct.pack(">hiqqqhii", attributes, count - 1, 0, 0, producer, epoch, sequence, count) + records
     batch = struct.pack(">qiib", 0, len(rest) + 9, -1, 2) + struct.pack(">I", crc32c(rest)) + rest
     body = struct.pack(">hhi", -1, -1, 30_000) + struct.pack(">i", 1) + string(topic)
-    return frame(0, 3, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
+    # The first version in which every codec may come.
+    return frame(0, 7, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
 
 
 def varint(n):
