@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use corelane_core::buf::Buf;
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::metrics::Metrics;
 use corelane_core::ring::sim::{Cut, Disk, Faults, World};
+use corelane_core::ring::{Access, Sync};
 use corelane_core::time::Nanos;
 use corelane_storage::batch::{Batch, Batches};
 use corelane_storage::log::open::{LogConfig, mark_clean};
@@ -185,6 +187,35 @@ fn the_index_of_an_open_segment_spares_the_next_run_its_bytes() {
         append(&store, &of(1), batch_of(7, 9, 2, 100)).await;
     });
     assert_eq!(told, (1, true), "nobody looked there");
+}
+
+/// A run that was cut short may have closed the segment, and put there an index of bytes that were lost.
+#[test]
+fn an_index_of_lost_bytes_is_not_believed() {
+    let path = "/data/orders-1/00000000000000000000.idx";
+    let grown = |mut disk: Disk, batches: i32, bytes: usize| {
+        let told = session(&mut disk, &config(), move |_, store| async move {
+            for sequence in 1..=batches {
+                append(&store, &of(1), batch_of(7, sequence, 2, bytes)).await;
+            }
+        });
+        assert_eq!(told, (1, true), "somebody found damage");
+        disk
+    };
+    let of_lost = grown(stopped(), 3, 9000).content(path).expect("it was left");
+    let mut world = World::new(1, Faults::none());
+    let node = world.node_with_disk(1, stopped());
+    run(&mut world, node, move |lane| async move {
+        let access = Access { write: true, ..Access::default() };
+        let (file, _) = lane.open(path, access).await.expect("it is there");
+        lane.truncate(&file, 0).await.expect("emptied");
+        let bytes = Buf::copy_of(&of_lost).freeze();
+        lane.write_all(&file, 0, bytes, Sync::None).await.expect("written");
+        lane.flush(&file).await.expect("flushed");
+    });
+    // Longer than what was lost, with batches of another size.
+    let disk = grown(world.disk(node).cut(Cut::KeepNone, 1), 5, 7000);
+    kafka_reads(&disk).expect("no complaint");
 }
 
 #[test]
