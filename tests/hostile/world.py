@@ -55,6 +55,15 @@ class Broker:
         with open(f"/proc/{self.process.pid}/status") as file:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1)) * 1024
 
+    def peak(self):
+        """The most that was resident since `forget_peak`."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1)) * 1024
+
+    def forget_peak(self):
+        with open(f"/proc/{self.process.pid}/clear_refs", "w") as file:
+            file.write("5")
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
@@ -196,6 +205,12 @@ class World:
 
     def grown(self):
         return self.broker.resident() - self.looks[0]["resident"]
+
+    def settles(self, most, since=None):
+        """What a burst took goes back bit by bit: it comes below `most` while the attackers are still there."""
+        since = self.looks[0]["resident"] if since is None else since
+        grown = lambda: self.broker.resident() - since  # noqa: E731
+        until(lambda: grown() < most, lambda: f"{mib(grown())} stay, {mib(most)} are allowed")
 
     def close(self):
         self.end_attacks()
