@@ -422,7 +422,17 @@ impl Lane {
 
     /// Reads once; may be short, zero is the end of the file.
     pub async fn read(&self, file: &Fd, at: u64, buf: Buf) -> (Result<u32, Errno>, Buf) {
-        let (result, op) = self.op(Op::Read { file: file.clone(), at, buf }).await;
+        self.read_some(file, at, buf, usize::MAX).await
+    }
+
+    async fn read_some(
+        &self,
+        file: &Fd,
+        at: u64,
+        buf: Buf,
+        bytes_max: usize,
+    ) -> (Result<u32, Errno>, Buf) {
+        let (result, op) = self.op(Op::Read { file: file.clone(), at, buf, bytes_max }).await;
         let Op::Read { buf, .. } = op else { panic!("the ring gave back {op:?}") };
         (expect!(result, Outcome::Bytes(it) => it), buf)
     }
@@ -444,8 +454,30 @@ impl Lane {
         &self,
         file: &Fd,
         at: u64,
+        buf: Buf,
+        bytes: usize,
+    ) -> (Result<usize, Errno>, Buf) {
+        self.read_until(file, at, buf, bytes, usize::MAX).await
+    }
+
+    /// As [`Self::read_full`], but no more than `bytes` are asked for, whatever room there is.
+    pub async fn read_piece(
+        &self,
+        file: &Fd,
+        at: u64,
+        buf: Buf,
+        bytes: usize,
+    ) -> (Result<usize, Errno>, Buf) {
+        self.read_until(file, at, buf, bytes, bytes).await
+    }
+
+    async fn read_until(
+        &self,
+        file: &Fd,
+        at: u64,
         mut buf: Buf,
         bytes: usize,
+        bytes_max: usize,
     ) -> (Result<usize, Errno>, Buf) {
         let start = buf.len();
         assert!(bytes <= buf.room(), "asked for {bytes} in a buffer with {}", buf.room());
@@ -455,7 +487,8 @@ impl Lane {
             if bytes <= have {
                 return (Ok(have), buf);
             }
-            let (result, back) = self.read(file, at + have as u64, buf).await;
+            let asked = bytes_max.saturating_sub(have);
+            let (result, back) = self.read_some(file, at + have as u64, buf, asked).await;
             buf = back;
             match result {
                 Ok(0) => return (Ok(have), buf),

@@ -61,11 +61,13 @@ pub enum Op {
         path: PathBuf,
         access: Access,
     },
-    /// Fills the spare part of `buf`; may be short, zero is the end of the file.
+    /// Fills the spare part of `buf` with at most `bytes_max`; may be short, zero is the end of the
+    /// file.
     Read {
         file: Fd,
         at: u64,
         buf: Buf,
+        bytes_max: usize,
     },
     /// Asks whether a range of a file is in the page cache, so that [`Op::SendFile`] sends it without
     /// waiting for the disk.

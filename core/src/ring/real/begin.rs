@@ -13,7 +13,7 @@ use super::errands::Errand;
 use super::flight::{Aid, Flight, Message};
 use super::probe::Features;
 use super::sys::{self, SockAddr};
-use super::{DIR_MODE, FILE_MODE};
+use super::{DIR_MODE, FILE_MODE, SEND_BYTES_MAX};
 use crate::buf::{Pool, Slice};
 use crate::limits::PARTS_MAX;
 use crate::ring::{Access, Closing, Errno, Fd, FileKind, Op, Outcome, Sync};
@@ -94,9 +94,12 @@ fn prepare(
         }
         Op::Send { socket, parts } => match &parts[..] {
             [] => return Ok(Begin::Ready(Ok(Outcome::Bytes(0)))),
-            [part] => opcode::Send::new(fd(socket), part.as_ptr(), len32(part.len()))
-                .flags(libc::MSG_NOSIGNAL)
-                .build(),
+            [part] => {
+                let bytes = len32(part.len().min(SEND_BYTES_MAX));
+                opcode::Send::new(fd(socket), part.as_ptr(), bytes)
+                    .flags(libc::MSG_NOSIGNAL)
+                    .build()
+            }
             parts => {
                 let message = gather(parts);
                 let entry = opcode::SendMsg::new(fd(socket), &raw const message.header)
@@ -119,9 +122,10 @@ fn prepare(
             *aid = Aid::Open { path, how };
             entry
         }
-        Op::Read { file, at, buf } => {
-            assert!(0 < buf.room(), "a read needs room, else it looks like the end of the file");
-            let room = len32(buf.room());
+        Op::Read { file, at, buf, bytes_max } => {
+            let room = buf.room().min(*bytes_max);
+            assert!(0 < room, "a read needs room, else it looks like the end of the file");
+            let room = len32(room);
             opcode::Read::new(fd(file), buf.spare_ptr(), room).offset(*at).build()
         }
         Op::Write { file, at, data, sync } => {
@@ -205,10 +209,16 @@ fn len32(bytes: usize) -> u32 {
 }
 
 fn gather(parts: &[Slice]) -> Box<Message> {
+    let mut left = SEND_BYTES_MAX;
     let parts = parts
         .iter()
         .take(PARTS_MAX)
-        .map(|it| libc::iovec { iov_base: it.as_ptr().cast_mut().cast(), iov_len: it.len() })
+        .map_while(|it| {
+            let iov_len = it.len().min(left);
+            left -= iov_len;
+            let iov_base = it.as_ptr().cast_mut().cast();
+            (0 < iov_len).then_some(libc::iovec { iov_base, iov_len })
+        })
         .collect();
     // SAFETY: a zeroed header is a valid value of this plain structure: no name, no control data.
     let header = unsafe { std::mem::zeroed() };

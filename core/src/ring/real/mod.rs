@@ -61,8 +61,9 @@ const DIR_MODE: u32 = 0o755;
 /// A block for one receive where the kernel cannot choose blocks by itself.
 const FALLBACK_BLOCK_BYTES: usize = 4 * crate::limits::BLOCK_BYTES;
 
-/// Bytes of a file sent in one go, so that one reader does not hold the lane.
-const SEND_FILE_BYTES_MAX: u32 = 512 * 1024;
+/// Bytes sent in one go, from memory or a file: the kernel copies them while the lane waits, and one
+/// reader must not hold it.
+const SEND_BYTES_MAX: usize = 512 * 1024;
 
 /// Random bytes fetched at once.
 const RANDOM_BYTES: usize = 256;
@@ -226,7 +227,7 @@ impl RealRing {
         let flight = self.flights.known(slot);
         let Op::SendFile { socket, file, at, bytes } = &flight.op else { unreachable!() };
         let (socket, file, at) = (socket.number(), file.number(), *at);
-        let bytes = (*bytes).min(SEND_FILE_BYTES_MAX);
+        let bytes = (*bytes).min(SEND_BYTES_MAX as u32);
         let warmed = matches!(flight.aid, Aid::Warmed);
         if !warmed && sys::is_resident(file, at, bytes) != Some(true) {
             flight.stage = Stage::Helper;

@@ -72,9 +72,10 @@ impl Kernel {
                 let write = disk.begin_write(target.ino, at, &data, sync)?;
                 self.ops.get_mut(&id).expect("looked at above").write = Some(write);
             }
-            Op::Read { file, at, buf } => {
+            Op::Read { file, at, buf, bytes_max } => {
                 let target = self.target(node, file)?;
-                if target.direct && !is_aligned(*at, buf.room(), buf.len()) {
+                let bytes = buf.room().min(*bytes_max);
+                if target.direct && !is_aligned(*at, bytes, buf.len()) {
                     return Err(Errno::INVAL);
                 }
             }
@@ -178,7 +179,7 @@ impl Kernel {
         let failed = self.strikes(node, Fault::ReadError);
         let short = self.strikes(node, Fault::ShortRead);
         let flight = self.ops.get_mut(&id).expect("looked at by the caller");
-        let Op::Read { file, at, buf } = &mut flight.op else { panic!("a read") };
+        let Op::Read { file, at, buf, bytes_max } = &mut flight.op else { panic!("a read") };
         let Some(Open::File { ino, direct, .. }) =
             self.nodes[node.0].open.get(&file.number()).copied()
         else {
@@ -187,7 +188,8 @@ impl Kernel {
         if failed {
             return Err(Errno::IO);
         }
-        let mut count = self.nodes[node.0].disk.read(ino, *at, buf.spare_mut());
+        let bytes = buf.room().min(*bytes_max);
+        let mut count = self.nodes[node.0].disk.read(ino, *at, &mut buf.spare_mut()[..bytes]);
         let unit = if direct { SECTOR_BYTES } else { 1 };
         if short && unit < count {
             count = self.chance.length(1, (count - 1) / unit) * unit;

@@ -607,7 +607,9 @@ fn outline(op: &Op) -> (&'static str, u64) {
         }
         Op::Shutdown { socket } => ("shutdown", fd(socket)),
         Op::Open { path: it, .. } => ("open", path(it)),
-        Op::Read { file, at, buf } => ("read", mix(&[fd(file), *at, buf.room() as u64])),
+        Op::Read { file, at, buf, bytes_max } => {
+            ("read", mix(&[fd(file), *at, buf.room().min(*bytes_max) as u64]))
+        }
         Op::Resident { file, at, bytes } => ("resident", mix(&[fd(file), *at, u64::from(*bytes)])),
         Op::Write { file, at, data, .. } => ("write", mix(&[fd(file), *at, digest(data)])),
         Op::Flush { file } => ("flush", fd(file)),
