@@ -145,13 +145,20 @@ impl Store {
         if 0 < from_file {
             let file = self.segment_file(shared, base).await;
             let file = file.map_err(|it| self.read_error(shared, base, ScanError::Disk(it)))?;
-            let blocks = from_file.next_multiple_of(BLOCK_BYTES);
-            let (read, back) = self.0.lane.read_full(&file, start, buf, blocks).await;
-            buf = back;
-            let read = read.map_err(ReadError::Failed)?;
-            if read < from_file {
-                let path = self.segment_path(shared, base);
-                return Err(ReadError::Corrupt { path, position: start + read as u64 });
+            let turn = self.0.gate.turn();
+            while buf.len() < from_file {
+                let at = start + buf.len() as u64;
+                let left = (from_file - buf.len()).next_multiple_of(BLOCK_BYTES);
+                let piece = self.0.gate.piece(turn, left).await;
+                let wanted = piece.bytes();
+                let (read, back) = self.0.lane.read_piece(&file, at, buf, wanted).await;
+                drop(piece);
+                buf = back;
+                let read = read.map_err(ReadError::Failed)?;
+                if read < wanted && buf.len() < from_file {
+                    let path = self.segment_path(shared, base);
+                    return Err(ReadError::Corrupt { path, position: at + read as u64 });
+                }
             }
             let cut = buf.cut(from_file);
             assert!(cut, "nobody else has seen this buffer");

@@ -27,6 +27,7 @@ use corelane_core::lane::{Importance, Lane, join_all, race};
 use corelane_core::metrics::{Counter, Latency, Metrics};
 use corelane_core::ring::{Access, Errno, Fd, Sync};
 use corelane_core::sync::Event;
+use corelane_core::time::Nanos;
 
 use super::crowd;
 use super::mutant::{Mutant, Mutation};
@@ -67,8 +68,15 @@ const CARRIED_SHARE: usize = 8;
 /// Zeroes are written in pieces of this size when a slot is made.
 const ZEROES_BYTES: usize = 256 * 1024;
 
-/// Of these, so many at once: appends may wait for the slot.
+/// Of these, so many at once when appends may soon wait for the slot; else one, so that commits do not
+/// wait for zeroes.
 const ZEROES_AT_ONCE: usize = 4;
+
+/// The share of the file being written, as a divisor, that may be full before the next slot is urgent.
+const URGENT_SHARE: u64 = 2;
+
+/// Without a commit for so long, nobody writes.
+const CALM: Nanos = Nanos::secs(1);
 
 /// Durable writes of a block into fresh room, and as many over them, before a first slot is used.
 const PROBES: u64 = 3;
@@ -219,6 +227,9 @@ struct Inner {
     state: RefCell<State>,
     durable: Cell<u64>,
     failed: Cell<Option<Errno>>,
+    writing: Cell<u32>,
+    /// When the last write ended.
+    wrote: Cell<Option<Nanos>>,
     /// The first write to a block costs much more than later ones.
     dear: Cell<bool>,
     /// Something can be written, or a slot came back.
@@ -271,6 +282,8 @@ impl Journal {
             state: RefCell::new(state),
             durable: Cell::new(0),
             failed: Cell::new(None),
+            writing: Cell::new(0),
+            wrote: Cell::new(None),
             dear: Cell::new(false),
             work: Event::new(lane),
             moved: Event::new(lane),
@@ -686,11 +699,17 @@ impl Journal {
         }
         let (into, zeroes) = (&file, &zeroes);
         let zeroed = if filled { 0 } else { bytes };
-        crowd::some((0..zeroed).step_by(ZEROES_BYTES), ZEROES_AT_ONCE, |at| async move {
-            let len = (bytes - at).min(ZEROES_BYTES as u64) as usize;
-            lane.write_all(into, at, zeroes.slice(..len), Sync::None).await
-        })
-        .await?;
+        let mut at = 0;
+        while at < zeroed {
+            let at_once = if self.is_slot_urgent() { ZEROES_AT_ONCE } else { 1 };
+            let to = zeroed.min(at + (at_once * ZEROES_BYTES) as u64);
+            crowd::each((at..to).step_by(ZEROES_BYTES), |at| async move {
+                let len = (to - at).min(ZEROES_BYTES as u64) as usize;
+                lane.write_all(into, at, zeroes.slice(..len), Sync::None).await
+            })
+            .await?;
+            at = to;
+        }
         lane.flush(&file).await?;
         Ok(Slot { file, bytes })
     }
@@ -713,6 +732,31 @@ impl Journal {
         }
         self.0.dear.set(true);
         Ok(())
+    }
+
+    /// Whether commits come: whatever else is asked of the disk then makes them wait.
+    #[must_use]
+    pub fn commits_come(&self) -> bool {
+        let ended = self.0.wrote.get();
+        let is_late = |it| CALM < self.0.lane.now().since(it);
+        0 < self.0.writing.get() || !ended.is_none_or(is_late)
+    }
+
+    /// Whether frames wait for others, or the journal is more than half full: then what makes room
+    /// matters more than the time that a commit takes.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        let (used, limit) = self.fill();
+        let state = self.0.state.borrow();
+        !state.waiting.is_empty() || 0 < state.wanted_bytes || limit < used * 2
+    }
+
+    fn is_slot_urgent(&self) -> bool {
+        if self.is_pressed() || !self.commits_come() {
+            return true;
+        }
+        let state = self.0.state.borrow();
+        state.used.back().is_none_or(|it| it.slot.bytes / URGENT_SHARE < state.position)
     }
 
     /// Whether the first write to a block costs much more here than later ones: then the file
@@ -738,7 +782,10 @@ impl Journal {
                 Some(Mutant::NoFlush) => Sync::None,
                 _ => Sync::Data,
             };
+            self.0.writing.set(self.0.writing.get() + 1);
             let wrote = self.0.lane.write_all(&next.file, next.at, next.bytes, sync).await;
+            self.0.writing.set(self.0.writing.get() - 1);
+            self.0.wrote.set(Some(self.0.lane.now()));
             match wrote {
                 Err(_) if self.0.config.broken == Some(Mutant::IgnoredFlushError) => {
                     self.complete(next.sequence, next.notes);

@@ -18,6 +18,7 @@ pub mod leave;
 pub mod line;
 pub mod mutant;
 pub mod open;
+mod pace;
 pub mod partition;
 mod relief;
 mod remove;

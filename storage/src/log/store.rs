@@ -19,6 +19,7 @@ use super::ahead::{Ahead, Spot};
 use super::journal::{Commit, Journal, JournalRefusal};
 use super::line::Line;
 use super::mutant::Mutant;
+use super::pace::Gate;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
 use super::upkeep::{Keep, UpkeepRules, claim_of};
 use super::warm::Given;
@@ -57,6 +58,7 @@ pub(super) struct Inner {
     pub(super) upkeep: Event,
     pub(super) line: Line,
     pub(super) ahead: Ahead,
+    pub(super) gate: Rc<Gate>,
     scratch: RefCell<Scratch>,
     pub(super) counts: Counts,
 }
@@ -183,8 +185,10 @@ impl Store {
         upkeep_rules: UpkeepRules,
         metrics: &Metrics,
     ) -> Self {
+        let gate = Gate::new(lane, &journal, metrics);
         let store = Self(Rc::new(Inner {
             lane: lane.clone(),
+            gate,
             upkeep_rules,
             keep: Keep::new(lane, metrics),
             scratch: RefCell::new(Scratch::new(config.unfold_bytes_max)),
