@@ -869,10 +869,14 @@ impl Journal {
         }
         let told = self.0.on_durable.borrow().clone();
         let unordered = self.0.config.broken == Some(Mutant::DurabilityOutOfOrder);
-        let before = self.0.durable.get();
         self.0.state.borrow_mut().completed.push((sequence, notes));
+        let mut moved = false;
         while let Some((sequence, mut notes)) = self.next_completed(unordered) {
             self.0.durable.set(self.0.durable.get().max(sequence));
+            if !std::mem::replace(&mut moved, true) {
+                // Writers run before readers of what they wrote: they wait for nothing else.
+                self.0.moved.notify();
+            }
             if let Some(told) = &told {
                 told(Commit(sequence), &notes.reached);
             }
@@ -883,8 +887,7 @@ impl Journal {
                 self.0.state.borrow_mut().spare.push(notes);
             }
         }
-        if before < self.0.durable.get() {
-            self.0.moved.notify();
+        if moved {
             self.0.work.notify();
         }
     }

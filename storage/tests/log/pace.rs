@@ -1,4 +1,5 @@
-//! Commits come first: beside them little else is asked of the disk.
+//! Commits come first: beside them little else is asked of the disk, and who wrote is told before who
+//! reads.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -70,4 +71,28 @@ fn waits(beside_a_writer: bool) -> u64 {
 fn readers_of_old_records_wait_for_the_disk_while_somebody_writes() {
     let (beside, alone) = (waits(true), waits(false));
     assert!(alone < beside, "{alone} waits alone, {beside} beside a writer");
+}
+
+#[test]
+fn who_wrote_is_told_of_a_commit_before_who_reads() {
+    let mut world = World::new(13, Faults::none());
+    let node = world.node(1);
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let tell = Rc::clone(&told);
+    run(&mut world, node, move |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        let of = partition(1, 0);
+        store.create(of, "orders", rules(1 << 20)).expect("created");
+        let (news, reader) =
+            (store.partition(&of).expect("here").borrow().changed.clone(), Rc::clone(&tell));
+        lane.spawn("reads", Importance::Serving, async move {
+            news.wait().await;
+            reader.borrow_mut().push("read");
+        });
+        lane.yield_now().await;
+        append(&store, &of, batch(0, 1, 100)).await;
+        tell.borrow_mut().push("wrote");
+        lane.sleep(Nanos::millis(1)).await;
+    });
+    assert_eq!(*told.borrow(), ["wrote", "read"]);
 }
