@@ -37,6 +37,15 @@ impl Event {
         }
     }
 
+    /// As [`Self::notify`], for those who can wait: they run once what others asked for in this turn has
+    /// reached the kernel.
+    pub fn notify_later(&self) {
+        self.0.happened.set(self.0.happened.get() + 1);
+        for task in self.0.waiting.borrow_mut().drain(..) {
+            self.0.lane.wake_later(task);
+        }
+    }
+
     /// How often it happened. Take it before looking at what the event is about, then wait past it.
     #[must_use]
     pub fn seen(&self) -> u64 {

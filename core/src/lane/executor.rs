@@ -27,6 +27,8 @@ pub(super) struct Inner {
     pub(super) slots: RefCell<Slots>,
     /// Tasks whose operation found the ring full; woken after the next turn.
     pub(super) refused: RefCell<VecDeque<TaskId>>,
+    /// Tasks that run once what was asked for in this turn has reached the kernel.
+    later: RefCell<Vec<TaskId>>,
     current: Cell<Option<TaskId>>,
     /// Bytes the current task processed since it was polled.
     spent_bytes: Cell<usize>,
@@ -94,6 +96,7 @@ impl Executor {
             timers: RefCell::default(),
             slots: RefCell::default(),
             refused: RefCell::default(),
+            later: RefCell::default(),
             current: Cell::new(None),
             spent_bytes: Cell::new(0),
             bells: RefCell::default(),
@@ -241,6 +244,7 @@ impl Executor {
         let wait = if inner.tasks.borrow().any_ready()
             || !inner.bells.borrow().is_empty()
             || !inner.refused.borrow().is_empty()
+            || !inner.later.borrow().is_empty()
             || inner.stopping.get()
         {
             Wait::No
@@ -256,6 +260,9 @@ impl Executor {
         // What found the ring full may try again.
         let mut tasks = inner.tasks.borrow_mut();
         for task in inner.refused.borrow_mut().drain(..) {
+            tasks.wake(task);
+        }
+        for task in inner.later.borrow_mut().drain(..) {
             tasks.wake(task);
         }
     }
@@ -435,6 +442,11 @@ impl Lane {
     /// Makes the task being polled run again, behind those that did not give way.
     pub(super) fn give_way(&self) {
         self.0.tasks.borrow_mut().give_way(self.current());
+    }
+
+    /// Wakes a task once what was asked for in this turn has reached the kernel.
+    pub(crate) fn wake_later(&self, task: TaskId) {
+        self.0.later.borrow_mut().push(task);
     }
 
     /// Rings another lane's bell at the end of this turn.

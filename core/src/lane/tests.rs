@@ -391,3 +391,29 @@ fn an_accepting_task_sees_every_connection_and_the_end() {
     executor.step();
     assert_eq!(told.story(), "connection connection ECANCELED end");
 }
+
+#[test]
+fn who_is_told_later_runs_once_the_ring_was_entered_and_before_it_sleeps() {
+    let (mut executor, paper) = lane_on_paper(8);
+    let lane = executor.lane().clone();
+    let (news, own) = (Event::new(&lane), Event::new(&lane));
+    let told = Told::default();
+    for (name, event) in [("reads", news.clone()), ("answers", own.clone())] {
+        let told = told.clone();
+        lane.spawn(name, Importance::Serving, async move {
+            event.wait().await;
+            told.tell(name);
+        });
+    }
+    executor.step();
+    let slept = paper.borrow().waits;
+    lane.spawn("commits", Importance::Serving, async move {
+        news.notify_later();
+        own.notify();
+    });
+    assert_eq!(executor.step(), Step::Ready);
+    assert_eq!(told.story(), "answers");
+    assert_eq!(paper.borrow().waits, slept);
+    executor.step();
+    assert_eq!(told.story(), "answers reads");
+}

@@ -703,7 +703,7 @@ impl Journal {
         while at < zeroed {
             let at_once = if self.is_slot_urgent() { ZEROES_AT_ONCE } else { 1 };
             let to = zeroed.min(at + (at_once * ZEROES_BYTES) as u64);
-            crowd::each((at..to).step_by(ZEROES_BYTES), |at| async move {
+            crowd::some((at..to).step_by(ZEROES_BYTES), at_once, |at| async move {
                 let len = (to - at).min(ZEROES_BYTES as u64) as usize;
                 lane.write_all(into, at, zeroes.slice(..len), Sync::None).await
             })

@@ -1,14 +1,13 @@
 //! How much the disk is asked for at once beside commits.
 //!
 //! A disk serves what it was asked for in about the order it came, so a commit waits for every byte
-//! that was asked for before it. Whoever reads old records, or writes to segments what the journal has,
-//! must not fill the disk's queue beside somebody who waits for a commit.
+//! that was asked for before it. Whoever reads old records must not fill the disk's queue beside somebody
+//! who waits for a commit.
 //!
 //! - PACE-1: while commits come, at most [`BESIDE_BYTES`] are with the disk;
 //! - PACE-2: once they have ceased, at most [`ALONE_BYTES`];
 //! - PACE-3: whoever came first reads on first: what is read in pieces is whole sooner than if all
-//!   took turns. Writes go before reads: an append may come to wait for one;
-//! - PACE-4: what makes room in a journal that is pressed does not come here.
+//!   took turns.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -56,7 +55,7 @@ impl Pace {
     }
 }
 
-/// Where reads and writes of one lane wait to be let to the disk.
+/// Where reads of one lane wait to be let to the disk.
 pub(super) struct Gate {
     lane: Lane,
     journal: Journal,
@@ -108,9 +107,6 @@ impl Gate {
             waits: metrics.counter("log.disk_waits"),
         })
     }
-
-    /// The turn of writes.
-    pub(super) const FIRST: Turn = Turn(0);
 
     /// A turn for a read that may have many pieces.
     pub(super) fn turn(&self) -> Turn {

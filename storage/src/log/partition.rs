@@ -303,7 +303,8 @@ impl Partition {
         if self.visible < to {
             self.visible = to;
             self.producers.on_high_watermark(to);
-            self.changed.notify();
+            // The answers to writers leave before the work for readers begins.
+            self.changed.notify_later();
         }
     }
 
