@@ -318,7 +318,7 @@ fn be_subject(arguments: &[String]) -> io::Result<()> {
 fn work(name: &str, steps: u64) -> io::Result<()> {
     let unknown =
         || io::Error::other(format!("no path is {name:?}, only {}", hot::NAMES.join("; ")));
-    let mut step = hot::path(name).ok_or_else(unknown)?;
+    let mut step = hot::path(name).or_else(|| wire::path(name)).ok_or_else(unknown)?;
     let sum = (0..steps).fold(0_u64, |sum, _| sum.wrapping_add(step()));
     println!("worked {sum}");
     Ok(())

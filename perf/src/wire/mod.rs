@@ -68,6 +68,32 @@ pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Re
     }
 }
 
+/// A step of a case for one of the two: `ours: produce, 1 partition, 1 KiB`.
+pub(crate) fn path(name: &str) -> Option<Box<dyn FnMut() -> u64>> {
+    let (subject, text) = name.split_once(": ")?;
+    if !SUBJECTS.contains(&subject) || !CASES.contains(&text) {
+        return None;
+    }
+    let is_ours = subject == "ours";
+    if let Some(batch) = batch::parse(text) {
+        let (mut ours, theirs) = (batch::Ours::new(batch.clone()), batch::Theirs::new(batch));
+        return Some(if is_ours {
+            Box::new(move || ours.validate() as u64)
+        } else {
+            Box::new(move || theirs.decode() as u64)
+        });
+    }
+    let case = Case::parse(text);
+    let frame = case.frame();
+    Some(if is_ours {
+        let mut desk = ours::Desk::new(&case);
+        Box::new(move || desk.serve(&case, &frame) as u64)
+    } else {
+        let (mut desk, frame) = (theirs::Desk::new(&case), bytes::Bytes::from(frame));
+        Box::new(move || desk.serve(&case, &frame) as u64)
+    })
+}
+
 fn validated(subject: &str, batch: Vec<u8>, stretch: Stretch) -> io::Result<Vec<Reading>> {
     match subject {
         "ours" => {
