@@ -115,9 +115,12 @@ pub fn open(frame: &[u8]) -> Result<Incoming<'_>, FrameError> {
         }
         return Err(FrameError::NotOffered { key, version, accepted: api.accepted() });
     }
-    let (header, length) = RequestHeader::decode(frame, request_header_version(key, version))?;
-    let head = Head { key, version, correlation_id, client_id: header.client_id };
-    Ok(Incoming::Request { head, body: &frame[length..] })
+    let client_id = start.plain_nullable_string()?;
+    if is_flexible(key, version) {
+        start.skip_tags()?;
+    }
+    let head = Head { key, version, correlation_id, client_id };
+    Ok(Incoming::Request { head, body: start.rest() })
 }
 
 /// The version of the header before a request.

@@ -94,6 +94,16 @@ impl Emitter<'_> {
         let writer = if write.contains("writer") { "writer" } else { "_writer" };
         let reader = if read.contains("reader") { "reader" } else { "_reader" };
         let inline = if self.is_plain() { "#[inline(always)]" } else { "#[inline]" };
+        // What a stranger may send many of is passed over sooner than it is read.
+        let check = if self.message.name.ends_with("Request") && at != 0 {
+            let check = self.check()?;
+            format!(
+                "\n{inline}
+                fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {{\n{check}}}\n"
+            )
+        } else {
+            String::new()
+        };
         out += &format!(
             "impl<'a> Wire<'a> for {name}{life} {{
                 const BYTES_MIN: usize = {bytes_min};
@@ -103,6 +113,7 @@ impl Emitter<'_> {
 
                 #[inline]
                 fn write(&self, {writer}: &mut Writer<'_>) -> Result<(), EncodeError> {{\n{write}}}
+                {check}
             }}\n\n"
         );
         if at == 0 {
@@ -238,24 +249,15 @@ impl Emitter<'_> {
             out += &format!("let mut {} = {};\n", ident(&field.name), default_value(field)?);
         }
         if let Some(when) = self.flexible() {
-            let tags = if tagged.is_empty() {
-                "reader.skip_tags()?;\n".to_owned()
-            } else {
-                let mut arms = String::new();
-                for field in &tagged {
-                    let tag = field.tag.unwrap_or_default();
-                    let guard = self.tag_condition(field).map(|it| format!("if {it}"));
-                    let value = self.read_value(field, "field")?;
-                    let guard = guard.unwrap_or_default();
-                    arms += &format!("{tag} {guard} => {} = {value},\n", ident(&field.name));
-                }
-                format!(
-                    "reader.tags(|tag, field| {{
-                        match tag {{ {arms} _ => return Ok(false), }}
-                        Ok(true)
-                    }})?;\n"
-                )
-            };
+            let mut arms = String::new();
+            for field in &tagged {
+                let tag = field.tag.unwrap_or_default();
+                let guard = self.tag_condition(field).map(|it| format!("if {it}"));
+                let value = self.read_value(field, "field")?;
+                let guard = guard.unwrap_or_default();
+                arms += &format!("{tag} {guard} => {} = {value},\n", ident(&field.name));
+            }
+            let tags = tags(&arms);
             out += &match when {
                 None => tags,
                 Some(when) => format!("if reader.{when} {{\n{tags}}}\n"),
@@ -266,6 +268,85 @@ impl Emitter<'_> {
         }
         let names: Vec<String> = self.it.fields.iter().map(|it| ident(&it.name)).collect();
         Ok(out + &format!("Ok(Self {{ {} }})\n", names.join(", ")))
+    }
+
+    /// As [`Emitter::read`], but makes nothing of what it reads.
+    fn check(&self) -> Out {
+        let mut out = String::new();
+        let (plain, tagged) = self.plain_and_tagged();
+        let mut plain = plain.as_slice();
+        while let Some((field, after)) = plain.split_first() {
+            let sizes = self.fixed_sizes(plain);
+            if !sizes.is_empty() {
+                out += &format!("reader.skip({})?;\n", sizes.iter().sum::<usize>());
+                plain = &plain[sizes.len()..];
+                continue;
+            }
+            plain = after;
+            let value = self.check_value(field, "reader")?;
+            out += &match self.condition(field.versions) {
+                None => format!("{value};\n"),
+                Some(when) => format!("if {when} {{ {value}; }}\n"),
+            };
+        }
+        if let Some(when) = self.flexible() {
+            let mut arms = String::new();
+            for field in &tagged {
+                let tag = field.tag.unwrap_or_default();
+                let guard = self.tag_condition(field).map(|it| format!("if {it}"));
+                let value = self.check_value(field, "field")?;
+                arms += &format!("{tag} {} => {value},\n", guard.unwrap_or_default());
+            }
+            let tags = tags(&arms);
+            out += &match when {
+                None => tags,
+                Some(when) => format!("if reader.{when} {{\n{tags}}}\n"),
+            };
+        }
+        if needs_version(&out) {
+            out = format!("let v = reader.version();\n{out}");
+        }
+        Ok(out + "Ok(())\n")
+    }
+
+    fn check_value(&self, field: &Field, reader: &str) -> Out {
+        let call = |null: bool| -> Out {
+            let prefix = if null { "nullable_" } else { "" };
+            Ok(match &field.kind {
+                Type::Struct(name) if !null => format!("{name}::check({reader})?"),
+                Type::Struct(_) => {
+                    let tagged = if field.tag.is_some() { "tagged_" } else { "" };
+                    let of = self.plain_type(&field.kind)?;
+                    format!("{reader}.check_nullable_{tagged}struct::<{of}>()?")
+                }
+                Type::Array(element) => {
+                    format!("{reader}.check_{prefix}array::<{}>()?", self.plain_type(element)?)
+                }
+                Type::PlainString if null => format!("{reader}.check_plain_nullable_string()?"),
+                Type::PlainString => return Err(format!("{}: plain, not null", field.name)),
+                Type::String => format!("{reader}.check_{prefix}string()?"),
+                Type::Bytes | Type::Records => format!("{reader}.check_{prefix}bytes()?"),
+                kind => {
+                    let bytes = fixed_bytes(kind).ok_or(format!("{}: no size", field.name))?;
+                    format!("{reader}.skip({bytes})?")
+                }
+            })
+        };
+        let Some(nullable) = field.nullable else { return call(false) };
+        if nullable == field.versions {
+            return call(true);
+        }
+        let when = condition(nullable, field.versions).ok_or("a condition that is none")?;
+        Ok(format!("if {when} {{ {}; }} else {{ {}; }}", call(true)?, call(false)?))
+    }
+
+    /// The sizes of those of these fields that come first, have a fixed size and are in every version.
+    fn fixed_sizes(&self, fields: &[&Field]) -> Vec<usize> {
+        let size = |field: &Field| -> Option<usize> {
+            let always = field.nullable.is_none() && self.condition(field.versions).is_none();
+            always.then(|| fixed_bytes(&field.kind)).flatten()
+        };
+        fields.iter().map_while(|it| size(it)).collect()
     }
 
     /// As [`Emitter::condition`], where flexibility is known already.
@@ -370,11 +451,7 @@ impl Emitter<'_> {
     /// Writes the fields of fixed size, in every version, that come first, as one; and what is left.
     /// Nothing when there are not even two.
     fn write_run<'f>(&self, fields: &'f [&'f Field]) -> Result<Option<Run<'f>>, String> {
-        let size = |field: &Field| -> Option<usize> {
-            let always = field.nullable.is_none() && self.condition(field.versions).is_none();
-            always.then(|| fixed_bytes(&field.kind)).flatten()
-        };
-        let sizes: Vec<usize> = fields.iter().map_while(|it| size(it)).collect();
+        let sizes = self.fixed_sizes(fields);
         if sizes.len() < 2 {
             return Ok(None);
         }
@@ -432,6 +509,19 @@ impl Emitter<'_> {
         }
         Ok(least)
     }
+}
+
+/// Reads the tagged fields that these arms know.
+fn tags(arms: &str) -> String {
+    if arms.is_empty() {
+        return "reader.skip_tags()?;\n".to_owned();
+    }
+    format!(
+        "reader.tags(|tag, field| {{
+            match tag {{ {arms} _ => return Ok(false), }}
+            Ok(true)
+        }})?;\n"
+    )
 }
 
 /// The bytes of a value whose size does not depend on it.

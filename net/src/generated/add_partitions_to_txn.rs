@@ -121,6 +121,15 @@ impl<'a> Wire<'a> for AddPartitionsToTxnTransaction<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(11)?;
+        reader.check_array::<AddPartitionsToTxnTopic<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -148,6 +157,16 @@ impl<'a> Wire<'a> for AddPartitionsToTxnTopic<'a> {
         writer.array(&self.partitions)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

@@ -107,6 +107,15 @@ impl<'a> Wire<'a> for Listener<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip(2)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -71,6 +71,16 @@ impl<'a> Wire<'a> for RequestEntryData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_array::<RequestEntityData<'a>>()?;
+        reader.check_array::<OpData<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +117,16 @@ impl<'a> Wire<'a> for RequestEntityData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -139,6 +159,16 @@ impl<'a> Wire<'a> for OpData<'a> {
         writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(9)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

@@ -74,6 +74,14 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<RequestPartitionData<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -135,6 +143,21 @@ impl<'a> Wire<'a> for RequestPartitionData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(8)?;
+        if v == 2 {
+            reader.check_array::<i32>()?;
+        }
+        if v == 3 {
+            reader.check_array::<BrokerState>()?;
+        }
+        reader.skip(5)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 /// In version 3.
@@ -168,6 +191,13 @@ impl<'a> Wire<'a> for BrokerState {
         run.i64(self.broker_epoch);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

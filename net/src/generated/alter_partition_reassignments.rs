@@ -79,6 +79,14 @@ impl<'a> Wire<'a> for ReassignableTopic<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<ReassignablePartition<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -103,6 +111,14 @@ impl<'a> Wire<'a> for ReassignablePartition<'a> {
         writer.i32(self.partition_index);
         writer.nullable_array(self.replicas.as_ref())?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_nullable_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -68,6 +68,16 @@ impl<'a> Wire<'a> for AlterReplicaLogDir<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<AlterReplicaLogDirTopic<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -95,6 +105,16 @@ impl<'a> Wire<'a> for AlterReplicaLogDirTopic<'a> {
         writer.array(&self.partitions)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestTopic<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<AlterShareGroupOffsetsRequestPartition>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -89,6 +97,13 @@ impl<'a> Wire<'a> for AlterShareGroupOffsetsRequestPartition {
         run.i64(self.start_offset);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for ScramCredentialDeletion<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(1)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -98,6 +106,16 @@ impl<'a> Wire<'a> for ScramCredentialUpsertion<'a> {
         writer.bytes(self.salt)?;
         writer.bytes(self.salted_password)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(5)?;
+        reader.check_bytes()?;
+        reader.check_bytes()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -74,6 +74,14 @@ impl<'a> Wire<'a> for RequestDirectoryData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<RequestTopicData<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -100,6 +108,14 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<RequestPartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -121,6 +137,13 @@ impl<'a> Wire<'a> for RequestPartitionData {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -96,6 +96,16 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<RequestPartitionData>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -139,6 +149,20 @@ impl<'a> Wire<'a> for RequestPartitionData {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(4)?;
+        if v == 1 {
+            reader.skip(16)?;
+        }
+        reader.skip(8)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 /// In version 1.
@@ -167,6 +191,15 @@ impl<'a> Wire<'a> for LeaderEndpoint<'a> {
         writer.string(self.host)?;
         writer.u16(self.port);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip(2)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -131,6 +131,15 @@ impl<'a> Wire<'a> for Listener<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip(4)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -160,6 +169,14 @@ impl<'a> Wire<'a> for Feature<'a> {
         run.i16(self.max_supported_version);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -100,6 +100,16 @@ impl<'a> Wire<'a> for CreatableRenewers<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -85,6 +85,17 @@ impl<'a> Wire<'a> for CreatePartitionsTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(4)?;
+        reader.check_nullable_array::<CreatePartitionsAssignment<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -109,6 +120,15 @@ impl<'a> Wire<'a> for CreatePartitionsAssignment<'a> {
         writer.array(&self.broker_ids)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

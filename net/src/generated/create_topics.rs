@@ -93,6 +93,18 @@ impl<'a> Wire<'a> for CreatableTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(6)?;
+        reader.check_array::<CreatableReplicaAssignment<'a>>()?;
+        reader.check_array::<CreatableTopicConfig<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -120,6 +132,16 @@ impl<'a> Wire<'a> for CreatableReplicaAssignment<'a> {
         writer.array(&self.broker_ids)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }
@@ -156,6 +178,16 @@ impl<'a> Wire<'a> for CreatableTopicConfig<'a> {
         writer.nullable_string(self.value)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

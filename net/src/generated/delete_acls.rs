@@ -107,6 +107,20 @@ impl<'a> Wire<'a> for DeleteAclsFilter<'a> {
         }
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(1)?;
+        reader.check_nullable_string()?;
+        reader.skip(1)?;
+        reader.check_nullable_string()?;
+        reader.check_nullable_string()?;
+        reader.skip(2)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

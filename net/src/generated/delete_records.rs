@@ -71,6 +71,16 @@ impl<'a> Wire<'a> for DeleteRecordsTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<DeleteRecordsPartition>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -100,6 +110,15 @@ impl<'a> Wire<'a> for DeleteRecordsPartition {
         writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for DeleteStateData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<PartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,6 +92,13 @@ impl<'a> Wire<'a> for PartitionData {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -80,6 +80,17 @@ impl<'a> Wire<'a> for ComponentData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(1)?;
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

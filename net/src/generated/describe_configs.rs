@@ -90,6 +90,17 @@ impl<'a> Wire<'a> for DescribeConfigsResource<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(1)?;
+        reader.check_string()?;
+        reader.check_nullable_array::<&'a str>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

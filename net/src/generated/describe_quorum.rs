@@ -60,6 +60,14 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<RequestPartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -81,6 +89,13 @@ impl<'a> Wire<'a> for RequestPartitionData {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

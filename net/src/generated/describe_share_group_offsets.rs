@@ -66,6 +66,14 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestGroup<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_nullable_array::<DescribeShareGroupOffsetsRequestTopic<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -90,6 +98,14 @@ impl<'a> Wire<'a> for DescribeShareGroupOffsetsRequestTopic<'a> {
         writer.string(self.topic_name)?;
         writer.array(&self.partitions)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -69,6 +69,13 @@ impl<'a> Wire<'a> for TopicRequest<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -93,6 +100,14 @@ impl<'a> Wire<'a> for RequestCursor<'a> {
         writer.string(self.topic_name)?;
         writer.i32(self.partition_index);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

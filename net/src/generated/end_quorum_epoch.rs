@@ -79,6 +79,16 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<RequestPartitionData<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -134,6 +144,22 @@ impl<'a> Wire<'a> for RequestPartitionData<'a> {
         }
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(12)?;
+        if v == 0 {
+            reader.check_array::<i32>()?;
+        }
+        if v == 1 {
+            reader.check_array::<ReplicaInfo>()?;
+        }
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 /// In version 1.
@@ -161,6 +187,13 @@ impl<'a> Wire<'a> for ReplicaInfo {
         run.uuid(self.candidate_directory_id);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(20)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -191,6 +224,15 @@ impl<'a> Wire<'a> for LeaderEndpoint<'a> {
         writer.string(self.host)?;
         writer.u16(self.port);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip(2)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -180,6 +180,13 @@ impl<'a> Wire<'a> for ReplicaState {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -218,6 +225,22 @@ impl<'a> Wire<'a> for FetchTopic<'a> {
         writer.array(&self.partitions)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 12 {
+            reader.check_string()?;
+        }
+        if v >= 13 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<FetchPartition>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }
@@ -327,6 +350,34 @@ impl<'a> Wire<'a> for FetchPartition {
         }
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(4)?;
+        if v >= 9 {
+            reader.skip(4)?;
+        }
+        reader.skip(8)?;
+        if v >= 12 {
+            reader.skip(4)?;
+        }
+        if v >= 5 {
+            reader.skip(8)?;
+        }
+        reader.skip(4)?;
+        if reader.flexible() {
+            reader.tags(|tag, field| {
+                match tag {
+                    0 if v >= 17 => field.skip(16)?,
+                    1 if v == 18 => field.skip(8)?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// From version 7.
@@ -366,6 +417,22 @@ impl<'a> Wire<'a> for ForgottenTopic<'a> {
         writer.array(&self.partitions)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 12 {
+            reader.check_string()?;
+        }
+        if v >= 13 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

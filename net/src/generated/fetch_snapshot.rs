@@ -87,6 +87,14 @@ impl<'a> Wire<'a> for RequestTopicSnapshot<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<RequestPartitionSnapshot>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -139,6 +147,22 @@ impl<'a> Wire<'a> for RequestPartitionSnapshot {
         }
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(8)?;
+        RequestSnapshotId::check(reader)?;
+        reader.skip(8)?;
+        reader.tags(|tag, field| {
+            match tag {
+                0 if v == 1 => field.skip(16)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -165,6 +189,13 @@ impl<'a> Wire<'a> for RequestSnapshotId {
         run.i32(self.epoch);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

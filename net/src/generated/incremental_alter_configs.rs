@@ -74,6 +74,17 @@ impl<'a> Wire<'a> for AlterConfigsResource<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(1)?;
+        reader.check_string()?;
+        reader.check_array::<AlterableConfig<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +121,17 @@ impl<'a> Wire<'a> for AlterableConfig<'a> {
         writer.nullable_string(self.value)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(1)?;
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

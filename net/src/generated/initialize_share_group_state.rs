@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for InitializeStateData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<PartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -92,6 +100,13 @@ impl<'a> Wire<'a> for PartitionData {
         run.i64(self.start_offset);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

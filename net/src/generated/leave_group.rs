@@ -95,6 +95,20 @@ impl<'a> Wire<'a> for MemberIdentity<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.check_string()?;
+        reader.check_nullable_string()?;
+        if v == 5 {
+            reader.check_nullable_string()?;
+        }
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -87,6 +87,16 @@ impl<'a> Wire<'a> for ListOffsetsTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<ListOffsetsPartition>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +138,20 @@ impl<'a> Wire<'a> for ListOffsetsPartition {
         writer.i64(self.timestamp);
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(4)?;
+        if v >= 4 {
+            reader.skip(4)?;
+        }
+        reader.skip(8)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

@@ -132,6 +132,23 @@ impl<'a> Wire<'a> for MetadataRequestTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v >= 10 {
+            reader.skip(16)?;
+        }
+        if v >= 10 {
+            reader.check_nullable_string()?;
+        } else {
+            reader.check_string()?;
+        };
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -124,6 +124,22 @@ impl<'a> Wire<'a> for OffsetCommitRequestTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 9 {
+            reader.check_string()?;
+        }
+        if v == 10 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<OffsetCommitRequestPartition<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -175,6 +191,20 @@ impl<'a> Wire<'a> for OffsetCommitRequestPartition<'a> {
         writer.nullable_string(self.committed_metadata)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(12)?;
+        if v >= 6 {
+            reader.skip(4)?;
+        }
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

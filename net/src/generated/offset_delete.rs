@@ -59,6 +59,13 @@ impl<'a> Wire<'a> for OffsetDeleteRequestTopic<'a> {
         writer.array(&self.partitions)?;
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<OffsetDeleteRequestPartition>()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -78,6 +85,12 @@ impl<'a> Wire<'a> for OffsetDeleteRequestPartition {
     #[inline]
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.i32(self.partition_index);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
         Ok(())
     }
 }

@@ -120,6 +120,16 @@ impl<'a> Wire<'a> for OffsetFetchRequestTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 /// From version 8.
@@ -167,6 +177,21 @@ impl<'a> Wire<'a> for OffsetFetchRequestGroup<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.check_string()?;
+        if v >= 9 {
+            reader.check_nullable_string()?;
+        }
+        if v >= 9 {
+            reader.skip(4)?;
+        }
+        reader.check_nullable_array::<OffsetFetchRequestTopics<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 /// From version 8.
@@ -203,6 +228,20 @@ impl<'a> Wire<'a> for OffsetFetchRequestTopics<'a> {
         }
         writer.array(&self.partition_indexes)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 9 {
+            reader.check_string()?;
+        }
+        if v == 10 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -82,6 +82,16 @@ impl<'a> Wire<'a> for OffsetForLeaderTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<OffsetForLeaderPartition>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -120,6 +130,15 @@ impl<'a> Wire<'a> for OffsetForLeaderPartition {
         writer.run(&run);
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(12)?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

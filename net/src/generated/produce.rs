@@ -91,6 +91,22 @@ impl<'a> Wire<'a> for TopicProduceData<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 12 {
+            reader.check_string()?;
+        }
+        if v == 13 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<PartitionProduceData<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -118,6 +134,16 @@ impl<'a> Wire<'a> for PartitionProduceData<'a> {
         writer.nullable_records(self.records)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_nullable_bytes()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

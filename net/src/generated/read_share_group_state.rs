@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for ReadStateData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<PartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -89,6 +97,13 @@ impl<'a> Wire<'a> for PartitionData {
         run.i32(self.leader_epoch);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(8)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -91,6 +91,14 @@ impl<'a> Wire<'a> for AcknowledgeTopic<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<AcknowledgePartition<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -115,6 +123,14 @@ impl<'a> Wire<'a> for AcknowledgePartition<'a> {
         writer.i32(self.partition_index);
         writer.array(&self.acknowledgement_batches)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_array::<AcknowledgementBatch<'a>>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -146,6 +162,14 @@ impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
         writer.run(&run);
         writer.array(&self.acknowledge_types)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<i8>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -138,6 +138,14 @@ impl<'a> Wire<'a> for FetchTopic<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<FetchPartition<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -162,6 +170,14 @@ impl<'a> Wire<'a> for FetchPartition<'a> {
         writer.i32(self.partition_index);
         writer.array(&self.acknowledgement_batches)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_array::<AcknowledgementBatch<'a>>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -195,6 +211,14 @@ impl<'a> Wire<'a> for AcknowledgementBatch<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<i8>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -219,6 +243,14 @@ impl<'a> Wire<'a> for ForgottenTopic<'a> {
         writer.uuid(self.topic_id);
         writer.array(&self.partitions)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

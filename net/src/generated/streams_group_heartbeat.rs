@@ -152,6 +152,14 @@ impl<'a> Wire<'a> for Topology<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.check_array::<Subtopology<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -201,6 +209,19 @@ impl<'a> Wire<'a> for Subtopology<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<&'a str>()?;
+        reader.check_array::<&'a str>()?;
+        reader.check_array::<TopicInfo<'a>>()?;
+        reader.check_array::<&'a str>()?;
+        reader.check_array::<TopicInfo<'a>>()?;
+        reader.check_array::<CopartitionGroup<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -230,6 +251,15 @@ impl<'a> Wire<'a> for CopartitionGroup<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_array::<i16>()?;
+        reader.check_array::<i16>()?;
+        reader.check_array::<i16>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -254,6 +284,14 @@ impl<'a> Wire<'a> for KeyValue<'a> {
         writer.string(self.key)?;
         writer.string(self.value)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -290,6 +328,15 @@ impl<'a> Wire<'a> for TopicInfo<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(6)?;
+        reader.check_array::<KeyValue<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -314,6 +361,14 @@ impl<'a> Wire<'a> for RequestEndpoint<'a> {
         writer.string(self.host)?;
         writer.u16(self.port);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(2)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -347,6 +402,14 @@ impl<'a> Wire<'a> for TaskOffset<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(12)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -371,6 +434,14 @@ impl<'a> Wire<'a> for RequestTaskIds<'a> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.partitions)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

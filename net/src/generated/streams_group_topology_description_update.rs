@@ -69,6 +69,14 @@ impl<'a> Wire<'a> for TopologyDescription<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_array::<TopologyDescriptionSubtopology<'a>>()?;
+        reader.check_array::<TopologyDescriptionGlobalStore<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -93,6 +101,14 @@ impl<'a> Wire<'a> for TopologyDescriptionSubtopology<'a> {
         writer.string(self.subtopology_id)?;
         writer.array(&self.nodes)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<TopologyDescriptionNode<'a>>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }
@@ -133,6 +149,18 @@ impl<'a> Wire<'a> for TopologyDescriptionNode<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.skip(1)?;
+        reader.check_array::<&'a str>()?;
+        reader.check_nullable_string()?;
+        reader.check_array::<&'a str>()?;
+        reader.check_array::<&'a str>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -157,6 +185,14 @@ impl<'a> Wire<'a> for TopologyDescriptionGlobalStore<'a> {
         self.source.write(writer)?;
         self.processor.write(writer)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        TopologyDescriptionNode::check(reader)?;
+        TopologyDescriptionNode::check(reader)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

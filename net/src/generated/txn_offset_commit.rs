@@ -143,6 +143,22 @@ impl<'a> Wire<'a> for TxnOffsetCommitRequestTopic<'a> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        if v <= 5 {
+            reader.check_string()?;
+        }
+        if v == 6 {
+            reader.skip(16)?;
+        }
+        reader.check_array::<TxnOffsetCommitRequestPartition<'a>>()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +210,20 @@ impl<'a> Wire<'a> for TxnOffsetCommitRequestPartition<'a> {
         writer.nullable_string(self.committed_metadata)?;
         if writer.flexible() {
             writer.no_tags();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(12)?;
+        if v >= 2 {
+            reader.skip(4)?;
+        }
+        reader.check_nullable_string()?;
+        if reader.flexible() {
+            reader.skip_tags()?;
         }
         Ok(())
     }

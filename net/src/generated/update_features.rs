@@ -103,6 +103,21 @@ impl<'a> Wire<'a> for FeatureUpdateKey<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.check_string()?;
+        reader.skip(2)?;
+        if v == 0 {
+            reader.skip(1)?;
+        }
+        if v >= 1 {
+            reader.skip(1)?;
+        }
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

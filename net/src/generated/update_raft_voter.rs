@@ -100,6 +100,15 @@ impl<'a> Wire<'a> for Listener<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_string()?;
+        reader.skip(2)?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -126,6 +135,13 @@ impl<'a> Wire<'a> for KRaftVersionFeature {
         run.i16(self.max_supported_version);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(4)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -77,6 +77,14 @@ impl<'a> Wire<'a> for RequestTopicData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<RequestPartitionData>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -145,6 +153,24 @@ impl<'a> Wire<'a> for RequestPartitionData {
             return Err(writer.lacks("pre_vote"));
         }
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(12)?;
+        if v >= 1 {
+            reader.skip(16)?;
+        }
+        if v >= 1 {
+            reader.skip(16)?;
+        }
+        reader.skip(12)?;
+        if v == 2 {
+            reader.skip(1)?;
+        }
+        reader.skip_tags()?;
         Ok(())
     }
 }

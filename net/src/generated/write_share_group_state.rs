@@ -63,6 +63,14 @@ impl<'a> Wire<'a> for WriteStateData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(16)?;
+        reader.check_array::<PartitionData<'a>>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +136,18 @@ impl<'a> Wire<'a> for PartitionData<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(20)?;
+        if v == 1 {
+            reader.skip(4)?;
+        }
+        reader.check_array::<StateBatch>()?;
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -160,6 +180,13 @@ impl<'a> Wire<'a> for StateBatch {
         run.i16(self.delivery_count);
         writer.run(&run);
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(19)?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -86,6 +86,19 @@ impl<'a> Wire<'a> for WritableTxnMarker<'a> {
         writer.no_tags();
         Ok(())
     }
+
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        let v = reader.version();
+        reader.skip(11)?;
+        reader.check_array::<WritableTxnMarkerTopic<'a>>()?;
+        reader.skip(4)?;
+        if v == 2 {
+            reader.skip(1)?;
+        }
+        reader.skip_tags()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -110,6 +123,14 @@ impl<'a> Wire<'a> for WritableTxnMarkerTopic<'a> {
         writer.string(self.name)?;
         writer.array(&self.partition_indexes)?;
         writer.no_tags();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()?;
+        reader.check_array::<i32>()?;
+        reader.skip_tags()?;
         Ok(())
     }
 }

@@ -10,42 +10,41 @@ use super::{DecodeError, EncodeError, Reader, Uuid, Wire, Writer};
 use std::{fmt, ops::Range};
 
 #[derive(Clone)]
-pub struct Array<'a, T>(Repr<'a, T>);
+pub struct Array<'a, T> {
+    count: usize,
+    repr: Repr<'a, T>,
+}
 
 #[derive(Clone)]
 enum Repr<'a, T> {
-    Wire { reader: Reader<'a>, count: usize },
+    Wire(Reader<'a>),
     Slice(&'a [T]),
     Vec(Vec<T>),
-    Made { from: usize, to: usize, make: &'a dyn Fn(usize) -> T },
+    Made { from: usize, make: &'a dyn Fn(usize) -> T },
 }
 
 impl<'a, T> Array<'a, T> {
     /// An array without elements. Not null: that is `None` where the protocol allows it.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Repr::Slice(&[]))
+        Self { count: 0, repr: Repr::Slice(&[]) }
     }
 
     /// Elements that do not exist yet: each is made from its number while the array is written or
     /// walked, and nothing is allocated for all of them. `make` gives the same for the same number.
     #[must_use]
     pub const fn made(numbers: Range<usize>, make: &'a dyn Fn(usize) -> T) -> Self {
-        Self(Repr::Made { from: numbers.start, to: numbers.end, make })
+        let count = numbers.end.saturating_sub(numbers.start);
+        Self { count, repr: Repr::Made { from: numbers.start, make } }
     }
 
     pub(super) fn from_wire(reader: Reader<'a>, count: usize) -> Self {
-        Self(Repr::Wire { reader, count })
+        Self { count, repr: Repr::Wire(reader) }
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Wire { count, .. } => *count,
-            Repr::Slice(items) => items.len(),
-            Repr::Vec(items) => items.len(),
-            Repr::Made { from, to, .. } => to - from,
-        }
+        self.count
     }
 
     #[must_use]
@@ -58,14 +57,14 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
     /// The elements, one after another, by value. For a decoded array that costs decoding and
     /// no allocation; for a built one it clones.
     pub fn iter(&self) -> Iter<'_, 'a, T> {
-        match &self.0 {
-            Repr::Wire { reader, count } => Iter(Source::Wire { reader: *reader, left: *count }),
-            Repr::Slice(items) => Iter(Source::Items(items.iter())),
-            Repr::Vec(items) => Iter(Source::Items(items.iter())),
-            Repr::Made { from, to, make } => {
-                Iter(Source::Made { numbers: *from..*to, make: *make })
-            }
-        }
+        let nothing = Reader::new(&[], 0, false);
+        let (reader, built) = match &self.repr {
+            Repr::Wire(reader) => (*reader, None),
+            Repr::Slice(items) => (nothing, Some(Built::Items(items))),
+            Repr::Vec(items) => (nothing, Some(Built::Items(items.as_slice()))),
+            Repr::Made { from, make } => (nothing, Some(Built::Made { from: *from, make: *make })),
+        };
+        Iter { numbers: 0..self.count, reader, built }
     }
 
     #[must_use]
@@ -78,11 +77,13 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
         if writer.is_in_pieces() {
             return self.write_in_pieces(writer);
         }
-        match &self.0 {
-            Repr::Wire { .. } => self.iter().try_for_each(|it| it.write(writer)),
+        match &self.repr {
+            Repr::Wire(_) => self.iter().try_for_each(|it| it.write(writer)),
             Repr::Slice(items) => items.iter().try_for_each(|it| it.write(writer)),
             Repr::Vec(items) => items.iter().try_for_each(|it| it.write(writer)),
-            Repr::Made { from, to, make } => (*from..*to).try_for_each(|it| make(it).write(writer)),
+            Repr::Made { from, make } => {
+                (*from..from + self.count).try_for_each(|it| make(it).write(writer))
+            }
         }
     }
 
@@ -92,19 +93,19 @@ impl<'a, T: Wire<'a>> Array<'a, T> {
         let (number, rest) = writer.begin_array();
         let Rest::From(first) = rest else { return Ok(()) };
         let mut read = self.iter();
-        if let Repr::Wire { .. } = &self.0
+        if let Repr::Wire(_) = &self.repr
             && let Some(passed) = first.checked_sub(1)
         {
             read.nth(passed);
         }
         for at in first..self.len() {
             let piece_is_over = writer.begin_element();
-            let wrote = match &self.0 {
+            let wrote = match &self.repr {
                 _ if piece_is_over => Err(EncodeError::Unfinished),
-                Repr::Wire { .. } => read.next().map_or(Ok(()), |it| it.write(writer)),
+                Repr::Wire(_) => read.next().map_or(Ok(()), |it| it.write(writer)),
                 Repr::Slice(items) => items[at].write(writer),
                 Repr::Vec(items) => items[at].write(writer),
-                Repr::Made { from, make, .. } => make(from + at).write(writer),
+                Repr::Made { from, make } => make(from + at).write(writer),
             };
             if let Err(EncodeError::Unfinished) = wrote {
                 writer.end_piece(number, at);
@@ -124,37 +125,37 @@ impl<T> Default for Array<'_, T> {
 
 impl<T> From<Vec<T>> for Array<'_, T> {
     fn from(items: Vec<T>) -> Self {
-        Self(Repr::Vec(items))
+        Self { count: items.len(), repr: Repr::Vec(items) }
     }
 }
 
 impl<'a, T> From<&'a [T]> for Array<'a, T> {
     fn from(items: &'a [T]) -> Self {
-        Self(Repr::Slice(items))
+        Self { count: items.len(), repr: Repr::Slice(items) }
     }
 }
 
 impl<'a, T, const N: usize> From<&'a [T; N]> for Array<'a, T> {
     fn from(items: &'a [T; N]) -> Self {
-        Self(Repr::Slice(items))
+        items.as_slice().into()
     }
 }
 
 impl<'a, T> From<&'a Vec<T>> for Array<'a, T> {
     fn from(items: &'a Vec<T>) -> Self {
-        Self(Repr::Slice(items))
+        items.as_slice().into()
     }
 }
 
 impl<T, const N: usize> From<[T; N]> for Array<'_, T> {
     fn from(items: [T; N]) -> Self {
-        Self(Repr::Vec(items.into()))
+        Vec::from(items).into()
     }
 }
 
 impl<T> FromIterator<T> for Array<'_, T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self(Repr::Vec(items.into_iter().collect()))
+        items.into_iter().collect::<Vec<T>>().into()
     }
 }
 
@@ -180,41 +181,54 @@ impl<'x, 'a, T: Wire<'a>> IntoIterator for &'x Array<'a, T> {
 }
 
 /// See [`Array::iter`].
+///
+/// What is read from bytes is read by code that is part of the loop, whose reader stays in registers.
 #[derive(Clone)]
-pub struct Iter<'x, 'a, T>(Source<'x, 'a, T>);
+pub struct Iter<'x, 'a, T> {
+    numbers: Range<usize>,
+    reader: Reader<'a>,
+    /// `None`: the elements come from the reader.
+    built: Option<Built<'x, 'a, T>>,
+}
 
-#[derive(Clone)]
-enum Source<'x, 'a, T> {
-    Wire { reader: Reader<'a>, left: usize },
-    Items(std::slice::Iter<'x, T>),
-    Made { numbers: Range<usize>, make: &'a dyn Fn(usize) -> T },
+enum Built<'x, 'a, T> {
+    Items(&'x [T]),
+    Made { from: usize, make: &'a dyn Fn(usize) -> T },
+}
+
+impl<T> Clone for Built<'_, '_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Built<'_, '_, T> {}
+
+impl<T: Clone> Built<'_, '_, T> {
+    #[inline(never)]
+    fn element(self, number: usize) -> T {
+        match self {
+            Self::Items(items) => items[number].clone(),
+            Self::Made { from, make } => make(from + number),
+        }
+    }
 }
 
 impl<'a, T: Wire<'a>> Iterator for Iter<'_, 'a, T> {
     type Item = T;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        match &mut self.0 {
-            Source::Wire { left: 0, .. } => None,
-            Source::Wire { reader, left } => {
-                *left -= 1;
-                Some(
-                    T::read(reader).expect("these bytes were checked when the message was decoded"),
-                )
-            }
-            Source::Items(items) => items.next().cloned(),
-            Source::Made { numbers, make } => numbers.next().map(make),
-        }
+        let number = self.numbers.next()?;
+        Some(match self.built {
+            None => T::read(&mut self.reader)
+                .expect("these bytes were checked when the message was decoded"),
+            Some(built) => built.element(number),
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = match &self.0 {
-            Source::Wire { left, .. } => *left,
-            Source::Items(items) => items.len(),
-            Source::Made { numbers, .. } => numbers.len(),
-        };
-        (left, Some(left))
+        self.numbers.size_hint()
     }
 }
 
@@ -238,9 +252,15 @@ macro_rules! number {
                 Ok(())
             }
 
-            fn check(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
+            #[inline]
+            fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+                reader.skip(Self::BYTES_MIN)
+            }
+
+            #[inline]
+            fn check_all(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
                 // The count is at most the remaining bytes by `BYTES_MIN`: this does not overflow.
-                reader.take(count * Self::BYTES_MIN).map(|_| ())
+                reader.skip(count * Self::BYTES_MIN)
             }
         }
     )*};
@@ -259,6 +279,10 @@ impl<'a> Wire<'a> for Uuid {
         writer.uuid(*self);
         Ok(())
     }
+
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.skip(Self::BYTES_MIN)
+    }
 }
 
 impl<'a> Wire<'a> for &'a str {
@@ -270,6 +294,10 @@ impl<'a> Wire<'a> for &'a str {
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.string(self)
+    }
+
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.check_string()
     }
 }
 

@@ -44,15 +44,25 @@ pub trait Wire<'a>: Sized + Clone {
     /// When the value cannot be said in the writer's version.
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
 
-    /// Passes over `count` values, checking all that [`Wire::read`] would check.
+    /// Passes over a value, checking all that [`Wire::read`] would check.
+    ///
+    /// # Errors
+    /// When the bytes are not such a value.
+    #[inline]
+    fn check(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        Self::read(reader).map(|_| ())
+    }
+
+    /// As [`Wire::check`], `count` times.
     ///
     /// # Errors
     /// When the bytes are not such values.
-    fn check(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
+    #[inline]
+    fn check_all(reader: &mut Reader<'a>, count: usize) -> Result<(), DecodeError> {
         // A copy can stay in registers.
         let mut own = *reader;
         for _ in 0..count {
-            Self::read(&mut own)?;
+            Self::check(&mut own)?;
         }
         *reader = own;
         Ok(())

@@ -12,17 +12,6 @@ use super::{Array, DecodeError, Records, Uuid, Wire};
 /// Tagged fields of one struct that are not counted.
 const TAGS_USUAL_MAX: u32 = 16;
 
-/// What is read for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    /// Its value.
-    Value,
-    /// To know that it is good: what was read is thrown away, so texts come out empty.
-    Check,
-    /// To come behind it. It was checked before.
-    Skip,
-}
-
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -32,7 +21,6 @@ pub struct Reader<'a> {
     flexible: bool,
     /// The bytes were checked before, by a reader that this one is a copy of.
     trusts: bool,
-    reads: For,
     /// Elements that arrays may still have, all together.
     elements_left: u32,
     /// The array that was passed last, by the bytes that remained at its first element and behind its
@@ -56,7 +44,6 @@ impl<'a> Reader<'a> {
             version,
             flexible,
             trusts: false,
-            reads: For::Value,
             elements_left: u32::MAX,
             passed: NONE_PASSED,
         }
@@ -96,6 +83,13 @@ impl<'a> Reader<'a> {
         self.bytes.len()
     }
 
+    /// All that was not read.
+    #[must_use]
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// # Errors
     /// When fewer bytes remain.
     #[inline(always)]
@@ -105,6 +99,15 @@ impl<'a> Reader<'a> {
         };
         self.bytes = rest;
         Ok(taken)
+    }
+
+    /// Passes over so many bytes.
+    ///
+    /// # Errors
+    /// When fewer bytes remain.
+    #[inline(always)]
+    pub fn skip(&mut self, count: usize) -> Result<(), DecodeError> {
+        self.take(count).map(|_| ())
     }
 
     #[inline(always)]
@@ -190,11 +193,16 @@ impl<'a> Reader<'a> {
         // Nearly all have one byte; the lengths of batches have two or three.
         let (value, rest) = match self.bytes {
             [a, rest @ ..] if *a < 0x80 => (u32::from(*a), rest),
-            [a, b, rest @ ..] if *b < 0x80 => (low(*a) | u32::from(*b) << 7, rest),
-            [a, b, c, rest @ ..] if *c < 0x80 => {
-                (low(*a) | low(*b) << 7 | u32::from(*c) << 14, rest)
+            [a, b, c, rest @ ..] if *b & *c < 0x80 => {
+                let two = low(*a) | low(*b) << 7;
+                if *b < 0x80 { (two, &self.bytes[2..]) } else { (two | u32::from(*c) << 14, rest) }
             }
-            _ => return self.long_uvarint(),
+            _ => {
+                // A copy leaves this reader in registers.
+                let mut own = Self::new(self.bytes, 0, true);
+                let value = own.long_uvarint()?;
+                (value, own.bytes)
+            }
         };
         self.bytes = rest;
         Ok(value)
@@ -241,11 +249,13 @@ impl<'a> Reader<'a> {
     #[inline]
     fn text(&mut self, length: usize) -> Result<&'a str, DecodeError> {
         let bytes = self.take(length)?;
-        // Nearly all are ASCII, and that is found out sooner.
-        if self.reads == For::Skip || self.reads == For::Check && bytes.is_ascii() {
-            return Ok("");
-        }
         std::str::from_utf8(bytes).map_err(|it| DecodeError::Utf8 { valid_up_to: it.valid_up_to() })
+    }
+
+    #[inline]
+    fn check_text(&mut self, length: usize) -> Result<(), DecodeError> {
+        let bytes = self.take(length)?;
+        if self.trusts { Ok(()) } else { is_text(bytes) }
     }
 
     /// # Errors
@@ -271,6 +281,28 @@ impl<'a> Reader<'a> {
     }
 
     /// # Errors
+    /// As [`Reader::string`].
+    #[inline]
+    pub fn check_string(&mut self) -> Result<(), DecodeError> {
+        let length = self.string_length()?.ok_or(DecodeError::Null)?;
+        self.check_text(length)
+    }
+
+    /// # Errors
+    /// As [`Reader::nullable_string`].
+    #[inline]
+    pub fn check_nullable_string(&mut self) -> Result<(), DecodeError> {
+        let length = self.string_length()?;
+        length.map_or(Ok(()), |it| self.check_text(it))
+    }
+
+    /// # Errors
+    /// As [`Reader::plain_nullable_string`].
+    pub fn check_plain_nullable_string(&mut self) -> Result<(), DecodeError> {
+        self.length16()?.map_or(Ok(()), |it| self.check_text(it))
+    }
+
+    /// # Errors
     /// When it is null or too long for what remains.
     #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
@@ -282,6 +314,22 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         self.bytes_length()?.map(|it| self.take(it)).transpose()
+    }
+
+    /// # Errors
+    /// As [`Reader::bytes`].
+    #[inline(always)]
+    pub fn check_bytes(&mut self) -> Result<(), DecodeError> {
+        let length = self.bytes_length()?.ok_or(DecodeError::Null)?;
+        self.skip(length)
+    }
+
+    /// # Errors
+    /// As [`Reader::nullable_bytes`].
+    #[inline(always)]
+    pub fn check_nullable_bytes(&mut self) -> Result<(), DecodeError> {
+        let length = self.bytes_length()?.unwrap_or(0);
+        self.skip(length)
     }
 
     /// # Errors
@@ -309,6 +357,41 @@ impl<'a> Reader<'a> {
     /// When it claims more than what remains can hold, or an element is wrong.
     #[inline]
     pub fn nullable_array<T: Wire<'a>>(&mut self) -> Result<Option<Array<'a, T>>, DecodeError> {
+        let Some(count) = self.count::<T>()? else { return Ok(None) };
+        let mut start = *self;
+        self.pass::<T>(count)?;
+        (start.trusts, start.passed) = (true, self.passed);
+        self.remember(start.remaining());
+        Ok(Some(Array::from_wire(start, count)))
+    }
+
+    /// # Errors
+    /// As [`Reader::array`].
+    #[inline]
+    pub fn check_array<T: Wire<'a>>(&mut self) -> Result<(), DecodeError> {
+        let count = self.count::<T>()?.ok_or(DecodeError::Null)?;
+        self.check_elements::<T>(count)
+    }
+
+    /// # Errors
+    /// As [`Reader::nullable_array`].
+    #[inline]
+    pub fn check_nullable_array<T: Wire<'a>>(&mut self) -> Result<(), DecodeError> {
+        let count = self.count::<T>()?;
+        count.map_or(Ok(()), |it| self.check_elements::<T>(it))
+    }
+
+    #[inline]
+    fn check_elements<T: Wire<'a>>(&mut self, count: usize) -> Result<(), DecodeError> {
+        let first = self.remaining();
+        self.pass::<T>(count)?;
+        self.remember(first);
+        Ok(())
+    }
+
+    /// The elements of the array that begins here, as many as there can be. `None`: it is null.
+    #[inline]
+    fn count<T: Wire<'a>>(&mut self) -> Result<Length, DecodeError> {
         const { assert!(0 < T::BYTES_MIN, "elements without bytes have no bound on their count") };
         let Some(count) = self.bytes_length()? else { return Ok(None) };
         if count > self.bytes.len() / T::BYTES_MIN {
@@ -323,22 +406,15 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Elements { count, left: self.elements_left });
         };
         self.elements_left = left;
-        let mut start = *self;
-        match self.checked {
-            None if self.trusts && self.was_passed() => {
-                self.take(self.remaining() - self.passed.1 as usize)?;
-            }
-            None => self.pass::<T>(count)?,
-            Some(checked) => self.check_in_pieces::<T>(count, checked)?,
-        }
-        (start.trusts, start.passed) = (true, self.passed);
-        self.passed = NONE_PASSED;
-        if let (Ok(first), Ok(last)) =
-            (u32::try_from(start.remaining()), u32::try_from(self.remaining()))
-        {
-            self.passed = (first, last);
-        }
-        Ok(Some(Array::from_wire(start, count)))
+        Ok(Some(count))
+    }
+
+    /// Remembers the array that ends here, and at whose first element so many bytes remained.
+    #[inline]
+    fn remember(&mut self, first: usize) {
+        let first = u32::try_from(first);
+        let last = u32::try_from(self.remaining());
+        self.passed = first.ok().zip(last.ok()).unwrap_or(NONE_PASSED);
     }
 
     /// Whether the array that begins here is the one that was passed last.
@@ -350,14 +426,19 @@ impl<'a> Reader<'a> {
     /// Passes over the elements of an array.
     #[inline]
     fn pass<T: Wire<'a>>(&mut self, count: usize) -> Result<(), DecodeError> {
-        let reads = self.reads;
-        self.reads = if self.trusts { For::Skip } else { For::Check };
-        T::check(self, count)?;
-        self.reads = reads;
-        Ok(())
+        if let Some(checked) = self.checked {
+            let mut own = *self;
+            own.check_in_pieces::<T>(count, checked)?;
+            *self = own;
+            return Ok(());
+        }
+        if self.trusts && self.was_passed() {
+            return self.skip(self.remaining() - self.passed.1 as usize);
+        }
+        T::check_all(self, count)
     }
 
-    /// As [`Wire::check`], from where the piece before was over, until this one is.
+    /// As [`Wire::check_all`], from where the piece before was over, until this one is.
     #[inline(never)]
     fn check_in_pieces<T: Wire<'a>>(
         &mut self,
@@ -381,7 +462,7 @@ impl<'a> Reader<'a> {
                 return Err(DecodeError::Unfinished);
             }
             let now = if T::IS_FIXED { left } else { 1 };
-            match T::check(self, now) {
+            match T::check_all(self, now) {
                 Err(DecodeError::Unfinished) => {
                     checked.note(start, count, before);
                     return Err(DecodeError::Unfinished);
@@ -412,6 +493,18 @@ impl<'a> Reader<'a> {
         if self.uvarint()? == 0 { Ok(None) } else { Ok(Some(T::read(self)?)) }
     }
 
+    /// # Errors
+    /// When the struct is wrong.
+    pub fn check_nullable_struct<T: Wire<'a>>(&mut self) -> Result<(), DecodeError> {
+        if self.i8()? < 0 { Ok(()) } else { T::check(self) }
+    }
+
+    /// # Errors
+    /// When the struct is wrong.
+    pub fn check_nullable_tagged_struct<T: Wire<'a>>(&mut self) -> Result<(), DecodeError> {
+        if self.uvarint()? == 0 { Ok(()) } else { T::check(self) }
+    }
+
     /// Reads tagged fields. `known` is offered each one, confined to its bytes, and says whether
     /// it knows it; what it does not know is passed over.
     ///
@@ -424,7 +517,12 @@ impl<'a> Reader<'a> {
     ) -> Result<(), DecodeError> {
         match self.uvarint()? {
             0 => Ok(()),
-            count => self.some_tags(count, known),
+            count => {
+                let mut own = *self;
+                own.some_tags(count, known)?;
+                *self = own;
+                Ok(())
+            }
         }
     }
 
@@ -463,7 +561,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a byte of a varint says of the number, when more bytes follow.
+#[inline(never)]
+fn is_text(bytes: &[u8]) -> Result<(), DecodeError> {
+    // Nearly all are ASCII, and that is found out sooner.
+    if bytes.is_ascii() {
+        return Ok(());
+    }
+    let text = std::str::from_utf8(bytes).map(|_| ());
+    text.map_err(|it| DecodeError::Utf8 { valid_up_to: it.valid_up_to() })
+}
+
+/// What a byte of a varint says of the number.
 #[inline]
 fn low(byte: u8) -> u32 {
     u32::from(byte & 0x7f)
