@@ -124,7 +124,7 @@ pub struct JournalConfig {
     pub id: JournalId,
     pub incarnation: u64,
     pub slot_bytes: u64,
-    /// Slots that may exist at once, in all.
+    /// Slots that may exist at once, in all, unless [`Journal::grow`] allows more.
     pub slots_max: usize,
     /// What is written at once, before anything else: the slots it fills need no zeroes.
     pub carried_bytes: u64,
@@ -224,6 +224,8 @@ pub struct Journal(Rc<Inner>);
 struct Inner {
     lane: Lane,
     config: JournalConfig,
+    /// Slots that may exist at once now.
+    slots_max: Cell<usize>,
     state: RefCell<State>,
     durable: Cell<u64>,
     failed: Cell<Option<Errno>>,
@@ -279,6 +281,7 @@ impl Journal {
         };
         let journal = Self(Rc::new(Inner {
             lane: lane.clone(),
+            slots_max: Cell::new(config.slots_max),
             state: RefCell::new(state),
             durable: Cell::new(0),
             failed: Cell::new(None),
@@ -338,7 +341,7 @@ impl Journal {
         }
         let queued = self.queued_bytes();
         // Nobody is told: whoever waits asks again and again, and files are given back without it.
-        let spared = self.0.config.slots_max / SPARED_SHARE;
+        let spared = self.0.slots_max.get() / SPARED_SHARE;
         queued < QUEUED_BYTES_MAX && self.has_room(2 * ENTRY_HEADER_BYTES + bytes, spared)
     }
 
@@ -380,7 +383,7 @@ impl Journal {
 
     /// The files that appends may fill, `spared` aside.
     fn files_max(&self, spared: usize) -> usize {
-        let limit = self.0.config.slots_max;
+        let limit = self.0.slots_max.get();
         // A frame does not cross slots, so some of each slot stays empty.
         limit.saturating_sub(limit / CARRIED_SHARE + 2 + spared).max(2)
     }
@@ -547,7 +550,7 @@ impl Journal {
     /// Whether clients may fill less than this share of its files, a divisor, before they wait.
     #[must_use]
     pub fn is_nearly_full(&self, share: usize) -> bool {
-        let limit = self.0.config.slots_max;
+        let limit = self.0.slots_max.get();
         let left = self.files_max(limit / SPARED_SHARE).saturating_sub(limit / share);
         left <= self.0.state.borrow().used.len()
     }
@@ -557,14 +560,32 @@ impl Journal {
     pub fn fill(&self) -> (u64, u64) {
         let state = self.0.state.borrow();
         let used = state.used.iter().map(|it| it.slot.bytes).sum();
-        (used, self.0.config.slot_bytes * self.0.config.slots_max as u64)
+        (used, self.0.config.slot_bytes * self.0.slots_max.get() as u64)
     }
 
     /// Bytes of the slots that may still be made.
     #[must_use]
     pub fn growth_bytes(&self) -> u64 {
-        let slots = self.0.config.slots_max.saturating_sub(self.0.state.borrow().slots);
+        let slots = self.0.slots_max.get().saturating_sub(self.0.state.borrow().slots);
         self.0.config.slot_bytes * slots as u64
+    }
+
+    /// So many slots are missing for entries of `bytes` beside all that is here and waits.
+    #[must_use]
+    pub fn missing_for(&self, bytes: u64) -> usize {
+        let state = self.0.state.borrow();
+        let frames = state.waiting.iter().chain(&state.open);
+        let waiting: u64 = frames.map(|it| it.encoder.sealed_bytes() as u64).sum();
+        // Frames leave a part of each slot empty.
+        let slots = (waiting + bytes)
+            .div_ceil(self.0.config.slot_bytes / FRAME_SHARE as u64 * (FRAME_SHARE as u64 - 1));
+        (state.slots - state.free.len() + slots as usize).saturating_sub(self.0.slots_max.get())
+    }
+
+    /// From now on so many slots more may exist.
+    pub fn grow(&self, slots: usize) {
+        self.0.slots_max.set(self.0.slots_max.get() + slots);
+        self.0.hungry.notify();
     }
 
     /// The numbers of the files that are full, oldest first; the one being written is not among
@@ -631,7 +652,7 @@ impl Journal {
         let wanted = {
             let state = self.0.state.borrow();
             let short = state.free.front().is_none_or(|it| it.bytes < state.wanted_bytes);
-            let allowed = state.slots < self.0.config.slots_max;
+            let allowed = state.slots < self.0.slots_max.get();
             let bytes = state.wanted_bytes.max(self.0.config.slot_bytes);
             (short && (allowed || self.0.config.slot_bytes < bytes)).then_some(bytes)
         };

@@ -2,6 +2,8 @@
 //!
 //! RETIRE-1: a file is given back only once a durable checkpoint says that no byte of it is needed.
 //! RETIRE-2: segments get whole blocks from the first one missing, each once.
+//! RETIRE-3: what is carried finds room before it is: the last block of each partition is in no segment, and
+//! with very many of them that is more than a journal of any size fixed before has to spare.
 
 use std::rc::Rc;
 
@@ -11,7 +13,7 @@ use corelane_core::ring::{Errno, Sync};
 use super::crowd;
 use super::mutant::Mutant;
 use super::store::{Shared, Store};
-use crate::frame::BLOCK_BYTES;
+use crate::frame::{BLOCK_BYTES, ENTRY_HEADER_BYTES};
 
 /// Partitions whose files are made together when journal files are given back.
 const FILES_AT_ONCE: usize = 256;
@@ -22,6 +24,9 @@ const RETIRED_SHARE: usize = 4;
 
 /// Of what is given back, the part, as a divisor, that may be carried: the rest is gained.
 const CARRIED_SHARE: u64 = 2;
+
+/// Of the room that is kept free on a disk, the part, as a divisor, that the journal leaves when it grows.
+const RESERVE_SHARE: u64 = 2;
 
 /// What a step over many partitions costs the lane for each of them, in bytes copied.
 const STEP_BYTES: usize = 512;
@@ -95,6 +100,7 @@ impl Store {
             }
         }
         self.write_many(&large).await?;
+        self.make_journal_large_enough(&all, carried_max).await?;
         for it in all.drain(..) {
             if 0 < it.needed() {
                 for (base, to) in it.segments {
@@ -107,6 +113,29 @@ impl Store {
         self.0.journal.retire(number);
         self.0.keep.counts.retired.add(files as u64);
         Ok(true)
+    }
+
+    /// Lets the journal grow until what must be carried now finds room in it (RETIRE-3), and by what is not
+    /// gained because too much of it is carried.
+    async fn make_journal_large_enough(&self, all: &[Held], wanted: u64) -> Result<(), Errno> {
+        let journal = &self.0.journal;
+        let entries = all.iter().map(Held::needed).filter(|it| 0 < *it);
+        let bytes: u64 = entries.map(|it| it + ENTRY_HEADER_BYTES as u64).sum();
+        let slot_bytes = journal.config().slot_bytes;
+        let not_gained = bytes.saturating_sub(wanted).div_ceil(slot_bytes) as usize;
+        let slots = journal.missing_for(bytes).max(not_gained);
+        if slots == 0 {
+            return Ok(());
+        }
+        let space = self.0.lane.space(&self.0.config.data).await?;
+        // What is kept free on a full disk is kept for this, among other things.
+        let free = space.free_bytes.saturating_sub(self.space_reserve(&space) / RESERVE_SHARE);
+        if free < slots as u64 * slot_bytes {
+            return Err(Errno::NOSPC);
+        }
+        self.0.keep.counts.grown.add(slots as u64);
+        journal.grow(slots);
+        Ok(())
     }
 
     /// Who has bytes in journal files up to `number` that are in no other file yet.

@@ -160,6 +160,8 @@ pub(super) struct KeepCounts {
     pub(super) segment_bytes: Counter,
     pub(super) flushes: Counter,
     pub(super) retired: Counter,
+    /// Journal files allowed beyond what was set.
+    pub(super) grown: Counter,
     pub(super) sealed: Counter,
     pub(super) extents: Counter,
     pub(super) extent_bytes: Counter,
@@ -202,6 +204,7 @@ impl Keep {
                 segment_bytes: metrics.counter("log.segment_bytes"),
                 flushes: metrics.counter("log.flushes"),
                 retired: metrics.counter("journal.files_retired"),
+                grown: metrics.counter("journal.files_grown"),
                 sealed: metrics.counter("log.segments_sealed"),
                 extents: metrics.counter("log.extents"),
                 extent_bytes: metrics.counter("log.extent_bytes"),

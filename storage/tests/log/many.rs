@@ -11,7 +11,9 @@ use corelane_core::time::Nanos;
 use corelane_storage::log::open::LogConfig;
 use corelane_storage::log::store::{AppendError, Store};
 
-use crate::harness::{append, batch, config, partition, rules, run, start, start_counting};
+use crate::harness::{
+    append, batch, config, partition, read_all, rules, run, start, start_counting,
+};
 
 const MANY: i32 = 10_000;
 /// A folder, a manifest, checkpoints, slots: what one start opens at most, whatever is stored.
@@ -148,4 +150,38 @@ fn a_start_opens_as_little_after_a_long_history_as_after_a_short_one() {
         let opens = opened(rounds);
         assert!(opens <= OPENS_OF_A_START_MAX, "{opens} after {rounds} rounds");
     }
+}
+
+#[test]
+fn a_journal_too_small_for_the_last_blocks_of_all_partitions_grows_and_does_not_stand_still() {
+    const COUNT: u64 = 600;
+    const ROUNDS: u64 = 6;
+    const PATIENCE: u32 = 3_000;
+    let mut world = World::new(5, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        // The last block of each is 2 KiB full on average, which together is more than the journal.
+        let config = LogConfig { slot_bytes: 64 << 10, slots_max: 16, ..config() };
+        let (store, _) = start(&lane, &config).await.expect("starts");
+        create(&store, COUNT as i32).await;
+        for tag in 0..ROUNDS * COUNT {
+            let (of, mut batch) = (partition(1, (tag % COUNT) as i32), batch(tag, 1, 900));
+            let mut tries = 0;
+            while let Err(error) = store.append(&of, &mut batch, false) {
+                assert_eq!(error, AppendError::Overloaded);
+                tries += 1;
+                assert!(tries < PATIENCE, "nothing was taken for seconds, from batch {tag} on");
+                lane.sleep(Nanos::millis(1)).await;
+            }
+        }
+        store.durable(store.journal().latest()).await.expect("durable");
+        let (_, limit) = store.journal().fill();
+        assert!(1 << 20 < limit && limit < 16 * COUNT * 4096, "{limit} bytes of journal");
+    });
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        for index in 0..COUNT as i32 {
+            assert_eq!(read_all(&store, &partition(1, index)).await.len() as u64, ROUNDS);
+        }
+    });
 }
