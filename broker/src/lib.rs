@@ -4,6 +4,7 @@ pub mod boot;
 pub mod config;
 pub mod edge;
 pub mod exit;
+mod file_systems;
 pub mod groups;
 pub mod handle;
 pub mod mutant;

@@ -22,6 +22,7 @@ use super::report::{Listening, Ready, Trouble};
 use crate::config::keys;
 use crate::config::load::Config;
 use crate::exit::Exit;
+use crate::file_systems::Hazard;
 use crate::mutant::{Mutant, Mutation};
 use crate::node::{Endpoint, Facts, METADATA};
 use crate::topics::place::lane_of;
@@ -115,6 +116,7 @@ impl All {
         let ready = Ready {
             listeners,
             notices: std::iter::once(placed(config, &space))
+                .chain(misplaced(&config.data, &space))
                 .chain(told(&found))
                 .chain(forgotten(&found, &facts.cluster_id, made))
                 .collect(),
@@ -172,6 +174,15 @@ fn placed(config: &Config, space: &Result<Space, Errno>) -> String {
         ),
         Err(errno) => format!("data in {}, of unknown size: {errno}", data.display()),
     }
+}
+
+/// The line that says that what holds the data does not keep it as a log needs it.
+fn misplaced(data: &str, space: &Result<Space, Errno>) -> Option<String> {
+    let kind = &space.as_ref().ok()?.file_system;
+    let hazard = Hazard::of(kind)?;
+    let data = from_root(data);
+    let (means, remedy) = (hazard.means(), hazard.remedy());
+    Some(format!("warning: {} is on {kind}. {means} {remedy}", data.display()))
 }
 
 /// The line that says that a directory with data in it did not say whose it is.
@@ -272,4 +283,28 @@ async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketA
     }
     drop(held);
     Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warned(file_system: &str) -> Option<String> {
+        let file_system = file_system.to_owned();
+        misplaced("/srv/log", &Ok(Space { total_bytes: 1, free_bytes: 1, file_system }))
+    }
+
+    #[test]
+    fn a_start_warns_of_a_place_that_does_not_keep_data() {
+        assert_eq!(warned("ext4"), None);
+        assert_eq!(warned("xfs"), None);
+        assert_eq!(misplaced("/srv/log", &Err(Errno::NOENT)), None);
+        let expect = "warning: /srv/log is on nfs. A network file system: another machine decides what is \
+                      durable, and when. Put the data on a local disk with ext4 or xfs.";
+        assert_eq!(warned("nfs").as_deref(), Some(expect));
+        for kind in ["btrfs", "zfs", "bcachefs", "tmpfs", "overlayfs", "fuse", "ceph", "cifs", "9p"]
+        {
+            assert!(warned(kind).is_some(), "{kind}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
 
+use crate::file_systems::Hazard;
+
 /// What was read. `None` where this kernel or this machine has no such thing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
@@ -252,23 +254,8 @@ fn file_system(mount: &Mount) -> Finding {
     let found =
         format!("{} at {} ({})", mount.kind, mount.point.display(), mount.options.join(","));
     let has = |option: &str| mount.options.iter().any(|it| it == option);
-    if ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "fuse"]
-        .iter()
-        .any(|it| mount.kind.starts_with(it))
-    {
-        let means = "A network file system: another machine decides what is durable, and when.";
-        return Finding::new(what, Level::Warning, found, means)
-            .remedy("Put the data on a local disk with ext4 or xfs.");
-    }
-    if ["btrfs", "zfs", "bcachefs"].contains(&mount.kind.as_str()) {
-        let means = "A copy-on-write file system: each flush writes more, and recycled files are not rewritten in place.";
-        return Finding::new(what, Level::Warning, found, means)
-            .remedy("Put the data on ext4 or xfs.");
-    }
-    if ["tmpfs", "ramfs", "overlay"].contains(&mount.kind.as_str()) {
-        let means = "What is written here is gone with the machine or the container.";
-        return Finding::new(what, Level::Warning, found, means)
-            .remedy("Put the data on a local disk with ext4 or xfs.");
+    if let Some(hazard) = Hazard::of(&mount.kind) {
+        return Finding::new(what, Level::Warning, found, hazard.means()).remedy(hazard.remedy());
     }
     if has("nobarrier") || has("barrier=0") {
         let means = "Without barriers the file system does not wait for the disk: a power cut loses what was acknowledged.";

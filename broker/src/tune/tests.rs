@@ -185,7 +185,7 @@ fn file_systems_are_judged_by_what_they_keep() {
     assert_eq!(level("ext4", "rw,noatime"), Level::Good);
     assert_eq!(level("xfs", "rw"), Level::Note);
     assert_eq!(level("ext4", "rw,noatime,nobarrier"), Level::Warning);
-    for kind in ["nfs4", "btrfs", "tmpfs", "overlay", "fuse.sshfs"] {
+    for kind in ["nfs4", "ceph", "btrfs", "tmpfs", "overlay", "fuse.sshfs"] {
         assert_eq!(level(kind, "rw,noatime"), Level::Warning, "{kind}");
     }
 }
