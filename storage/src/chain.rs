@@ -110,14 +110,23 @@ impl Chain {
     /// the recycled files are known by their numbers and do not count.
     pub fn witness(&mut self, frame: &FrameHeader) {
         self.ended = true;
-        let counts =
-            frame.journal == self.head.journal && self.head.incarnation <= frame.incarnation;
-        if !counts || frame.durable <= self.head.sequence {
+        if !self.counts(frame) || frame.durable <= self.head.sequence {
             return;
         }
         if self.witness.is_none_or(|(durable, _)| durable < frame.durable) {
             self.witness = Some((frame.durable, frame.place));
         }
+    }
+
+    /// Whether a frame that cannot be read belongs behind the end: of this journal, of this run or
+    /// a later one, and not reached.
+    #[must_use]
+    pub fn misses(&self, frame: &FrameHeader) -> bool {
+        self.counts(frame) && self.head.sequence < frame.sequence
+    }
+
+    fn counts(&self, frame: &FrameHeader) -> bool {
+        frame.journal == self.head.journal && self.head.incarnation <= frame.incarnation
     }
 
     /// All files were looked through.

@@ -212,7 +212,7 @@ pub enum FrameError {
     Blank,
     /// Something else is written here.
     Magic { found: [u8; 8] },
-    /// Written by a newer version, or the field is damaged; the checksum tells which.
+    /// Written by a newer version, or the field is damaged; see [`Frame::unreadable`].
     Format { found: u16 },
     /// The lengths do not fit each other or the bytes at hand.
     Length { blocks: u32, used: u32, available: usize },
@@ -440,7 +440,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// With the reason why this is not the frame that belongs here.
     pub fn decode(bytes: &'a [u8], place: FramePlace) -> Result<Self, FrameError> {
-        let Preamble { stored, blocks, used, count, header } = Preamble::read(bytes)?;
+        let Preamble { stored, blocks, used, count, header, .. } = Preamble::read(bytes)?;
         let length = FrameError::Length { blocks, used, available: bytes.len() };
         let frame_bytes = blocks as usize * BLOCK_BYTES;
         if bytes.len() < frame_bytes {
@@ -465,10 +465,30 @@ impl<'a> Frame<'a> {
         Ok(Self { header, checksum: stored, bytes: frame_bytes, entries })
     }
 
+    /// What the frame at the start of `bytes` says of itself when its checksum holds but it cannot be
+    /// read: it is of another format, or its entries make no sense. Every format keeps the places of
+    /// the fields of this one's header and what its checksum covers, so that a frame nobody has read
+    /// yet is told from one that was torn.
+    #[must_use]
+    pub fn unreadable(bytes: &'a [u8]) -> Option<Unreadable> {
+        let (format, it) = Preamble::read_any(bytes).ok()?;
+        let whole = bytes.get(UNSUMMED_BYTES..it.used as usize)?;
+        let holds = it.stored == checksum::of(whole);
+        let reads = || Self::decode(bytes, it.header.place).is_ok();
+        (holds && !reads()).then_some(Unreadable { format, header: it.header })
+    }
+
     #[must_use]
     pub fn entries(&self) -> Entries<'a> {
         Entries { reader: Reader::new(self.entries) }
     }
+}
+
+/// A frame that was written whole and is not understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable {
+    pub format: u16,
+    pub header: FrameHeader,
 }
 
 /// The entries of a frame, in order.
@@ -491,6 +511,7 @@ impl<'a> Iterator for Entries<'a> {
 /// The header with what only the decoder needs.
 struct Preamble {
     stored: u32,
+    header_bytes: u16,
     blocks: u32,
     used: u32,
     count: u32,
@@ -499,6 +520,15 @@ struct Preamble {
 
 impl Preamble {
     fn read(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (format, it) = Self::read_any(bytes)?;
+        if format != FRAME_FORMAT || usize::from(it.header_bytes) != FRAME_HEADER_BYTES {
+            return Err(FrameError::Format { found: format });
+        }
+        Ok(it)
+    }
+
+    /// Whatever format it says it has.
+    fn read_any(bytes: &[u8]) -> Result<(u16, Self), FrameError> {
         let available = bytes.len();
         let short = |Short| FrameError::Length { blocks: 0, used: 0, available };
         let mut reader = Reader::new(bytes);
@@ -511,9 +541,6 @@ impl Preamble {
         }
         let format = reader.u16().map_err(short)?;
         let header_bytes = reader.u16().map_err(short)?;
-        if format != FRAME_FORMAT || usize::from(header_bytes) != FRAME_HEADER_BYTES {
-            return Err(FrameError::Format { found: format });
-        }
         let mut rest = || {
             let stored = reader.u32()?;
             let journal = JournalId(reader.array()?);
@@ -527,7 +554,7 @@ impl Preamble {
             let place = FramePlace { file: reader.u64()?, position: reader.u64()? };
             let _reserved = reader.u64()?;
             let header = FrameHeader { journal, incarnation, sequence, previous, durable, place };
-            Ok(Self { stored, blocks, used, count, header })
+            Ok(Self { stored, header_bytes, blocks, used, count, header })
         };
         let it = rest().map_err(short)?;
         let (blocks, used) = (it.blocks as usize, it.used as usize);
@@ -537,7 +564,7 @@ impl Preamble {
         if !fits {
             return Err(FrameError::Length { blocks: it.blocks, used: it.used, available });
         }
-        Ok(it)
+        Ok((format, it))
     }
 }
 
@@ -727,6 +754,27 @@ pub(crate) mod tests {
         for cut in 0..whole.len() {
             assert!(Frame::decode(&whole[..cut], place).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_whole_frame_of_another_format_is_told_from_a_torn_one() {
+        let (ours, ..) = encode(&all_kinds(&[1; 2000]), false);
+        assert_eq!(Frame::unreadable(&ours), None);
+        let mut newer = ours.clone();
+        newer[8] = 7;
+        let place = header(9, 77).place;
+        assert_eq!(Frame::decode(&newer, place).unwrap_err(), FrameError::Format { found: 7 });
+        let told = Unreadable { format: 7, header: header(9, 77) };
+        assert_eq!(Frame::unreadable(&newer), Some(told));
+        newer[200] ^= 1;
+        assert_eq!(Frame::unreadable(&newer), None, "nothing is known of a torn one");
+        assert_eq!(Frame::unreadable(&[0; BLOCK_BYTES]), None);
+        let mut unknown = ours;
+        unknown[FRAME_HEADER_BYTES] = 99;
+        let used = u32::from_le_bytes(unknown[64..68].try_into().unwrap()) as usize;
+        let sum = checksum::of(&unknown[UNSUMMED_BYTES..used]);
+        unknown[AT_CHECKSUM..UNSUMMED_BYTES].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(Frame::unreadable(&unknown).map(|it| it.format), Some(FRAME_FORMAT));
     }
 
     /// Entries that are nonsense under a right checksum are refused, never a panic.

@@ -38,9 +38,9 @@ pub enum IndexError {
     Magic {
         found: [u8; 8],
     },
-    /// Written by a newer version, or damaged.
+    /// A whole index of another format: every format has its checksum and length where this one has.
     Format {
-        found: u16,
+        version: u16,
     },
     Length {
         used: u64,
@@ -264,10 +264,7 @@ impl<'a> Index<'a> {
         if found != INDEX_MAGIC {
             return Err(IndexError::Magic { found });
         }
-        let format = reader.u16().map_err(short)?;
-        if format != INDEX_FORMAT {
-            return Err(IndexError::Format { found: format });
-        }
+        let version = reader.u16().map_err(short)?;
         let _reserved = reader.u16().map_err(short)?;
         let stored = reader.u32().map_err(short)?;
         let used = reader.u64().map_err(short)?;
@@ -279,6 +276,9 @@ impl<'a> Index<'a> {
         let computed = checksum::of(&whole[UNSUMMED_BYTES..]);
         if stored != computed {
             return Err(IndexError::Checksum { stored, computed });
+        }
+        if version != INDEX_FORMAT {
+            return Err(IndexError::Format { version });
         }
         let mut reader = Reader::new(&whole[24..]);
         let found_of = reader.partition().map_err(short)?;

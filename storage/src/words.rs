@@ -6,6 +6,8 @@ use std::fmt::{Display, Formatter, Result};
 use crate::batch::BatchError;
 use crate::checkpoint::CheckpointError;
 use crate::compress::DecompressError;
+use crate::index::INDEX_FORMAT;
+use crate::log::boot::IndexFault;
 use crate::log::partition::OutOfRange;
 use crate::log::small::SmallError;
 use crate::log::store::{AppendError, DeleteRecordsError, ReadError};
@@ -201,6 +203,22 @@ impl Display for SmallError {
             }
             Self::Checksum => f.write_str("its bytes are not those that were summed"),
             Self::Length => f.write_str("it is shorter or longer than what it says"),
+        }
+    }
+}
+
+impl Display for IndexFault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Missing => f.write_str("it is missing"),
+            Self::Damaged => f.write_str("it is damaged"),
+            Self::Format { version } if *version < INDEX_FORMAT => {
+                write!(f, "it has format {version}, which is older than ours")
+            }
+            Self::Format { version } => {
+                write!(f, "it has format {version}, which is newer than ours")
+            }
+            Self::Length => f.write_str("it was made for another length"),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::segment::BatchFacts;
 use super::small::{self, DataLock, LockError, Manifest, SmallError};
 use super::walk::{JournalFiles, KEPT_BYTES_MAX};
 use crate::chain::ChainEnd;
-use crate::checkpoint::{Checkpoint, CheckpointError, ExtentSum};
+use crate::checkpoint::{CHECKPOINT_FORMAT, Checkpoint, CheckpointError, ExtentSum};
 use crate::dirs::{PartitionDir, SegmentFile};
 use crate::epochs::LeaderEpochs;
 use crate::frame::{BLOCK_BYTES, Body, FramePlace};
@@ -125,7 +125,21 @@ pub enum Notice {
     /// A partition's bytes are not what was promised: it is offline, and kept for inspection.
     Damaged(Damage),
     /// An index was missing or wrong, and was made again from its segment.
-    IndexRebuilt { file: PathBuf, why: &'static str },
+    IndexRebuilt { file: PathBuf, why: IndexFault },
+}
+
+/// What was wrong with an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexFault {
+    Missing,
+    Damaged,
+    /// Whole, of a format that is not ours. What it says follows from the segment, so it is replaced
+    /// whether older or newer.
+    Format {
+        version: u16,
+    },
+    /// Made for more or fewer bytes than the segment has.
+    Length,
 }
 
 /// A partition as it was left. Can be given to any lane.
@@ -441,14 +455,15 @@ async fn read_checkpoint(lane: &Lane, path: &Path) -> Result<Checkpoint, OpenErr
     let bytes = small::read_whole(lane, path).await;
     let bytes = bytes.map_err(|errno| OpenError::disk(path, errno))?;
     let bytes = bytes.ok_or_else(|| OpenError::damaged(path, 0, "the checkpoint is missing"))?;
-    let checkpoint = Checkpoint::load(&bytes).map_err(|error| match error {
-        CheckpointError::Format { found } if crate::checkpoint::CHECKPOINT_FORMAT < found => {
+    let refused = |at: usize, error: CheckpointError| match error {
+        CheckpointError::Format { found } if CHECKPOINT_FORMAT < found => {
             OpenError::Newer { file: path.to_owned(), version: found }
         }
-        other => OpenError::damaged(path, 0, other.to_string()),
-    })?;
+        other => OpenError::damaged(path, at as u64, other.to_string()),
+    };
+    let checkpoint = Checkpoint::load(&bytes).map_err(|error| refused(0, error))?;
     match checkpoint.stopped {
-        Some(error) => Err(OpenError::damaged(path, checkpoint.bytes as u64, error.to_string())),
+        Some(error) => Err(refused(checkpoint.bytes, error)),
         None if checkpoint.head.as_of == UNFINISHED => {
             Err(OpenError::damaged(path, checkpoint.bytes as u64, "the last section is missing"))
         }
@@ -668,7 +683,12 @@ async fn look_at_folders(
         let path = small::identity_path(&folder);
         let bytes = small::read_whole(lane, &path).await;
         let bytes = bytes.map_err(|errno| OpenError::disk(&path, errno))?;
-        let identity = bytes.and_then(|it| small::decode_identity(&it).ok());
+        let identity = match bytes.map(|it| small::decode_identity(&it)) {
+            Some(Err(SmallError::Newer { version })) => {
+                return Err(OpenError::Newer { file: path, version });
+            }
+            decoded => decoded.and_then(Result::ok),
+        };
         match owner {
             Some(owner) if identity == Some(owner.of) => owner.has_dir = true,
             _ => found.notices.push(Notice::Stray { folder }),

@@ -7,7 +7,7 @@ use corelane_core::buf::Buf;
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::ring::{Errno, Sync};
 
-use super::boot::Notice;
+use super::boot::{IndexFault, Notice};
 use super::scan::{Next, ScanError, Source, scan};
 use super::segment::{BatchFacts, Segment, Signpost};
 use super::small;
@@ -15,7 +15,7 @@ use super::store::{Shared, Store};
 use crate::batch::Batch;
 use crate::dirs::SegmentFile;
 use crate::frame::BLOCK_BYTES;
-use crate::index::{INTERVAL_BYTES, Index, IndexBuilder, IndexedBatch, TimeEntry};
+use crate::index::{INTERVAL_BYTES, Index, IndexBuilder, IndexError, IndexedBatch, TimeEntry};
 use crate::producers::Aborted;
 
 /// Half of the batches between two signposts are walked on average: one per interval is enough.
@@ -176,9 +176,12 @@ impl Store {
                     }
                     return Ok(());
                 }
-                Some(Ok(_)) => rebuilt = Some("it was made for another length"),
-                Some(Err(_)) => rebuilt = Some("it is damaged"),
-                None => rebuilt = Some("it is missing"),
+                Some(Ok(_)) => rebuilt = Some(IndexFault::Length),
+                Some(Err(IndexError::Format { version })) => {
+                    rebuilt = Some(IndexFault::Format { version });
+                }
+                Some(Err(_)) => rebuilt = Some(IndexFault::Damaged),
+                None => rebuilt = Some(IndexFault::Missing),
             }
         }
         let found = self.walk_segment(shared, base).await?;

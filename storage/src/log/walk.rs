@@ -18,7 +18,7 @@ use super::boot::OpenError;
 use super::mutant::{Mutant, Mutation};
 use crate::chain::{Chain, ChainEnd};
 use crate::checkpoint::CheckpointHead;
-use crate::frame::{BLOCK_BYTES, Entry, Frame, FrameError, FramePlace};
+use crate::frame::{BLOCK_BYTES, Entry, FRAME_FORMAT, Frame, FrameError, FramePlace, Unreadable};
 use crate::recover::Origin;
 
 /// Slots, and bytes of slots, that are read at once.
@@ -130,7 +130,8 @@ impl JournalFiles {
     }
 
     /// Everything whole that the chain did not reach may know better. Frames go to files in the
-    /// order of their numbers, so files before `first` hold none of them.
+    /// order of their numbers, so files before `first` hold none of them. What is whole and follows,
+    /// but cannot be read, is no torn end: nothing is opened then.
     async fn ask_witnesses(
         &mut self,
         lane: &Lane,
@@ -156,7 +157,15 @@ impl JournalFiles {
                         }
                         at += frame.bytes;
                     }
-                    None => at += BLOCK_BYTES,
+                    None => {
+                        if let Some(other) = Frame::unreadable(rest)
+                            && chain.misses(&other.header)
+                            && other.header.place.position == at as u64
+                        {
+                            return Err(not_understood(&self.slots[slot].path, &other));
+                        }
+                        at += BLOCK_BYTES;
+                    }
                 }
                 lane.spend(BLOCK_BYTES).await;
             }
@@ -274,6 +283,17 @@ impl Whole<'_> {
             Self::Believed(bytes, place) => Frame::decode(bytes, *place).expect("just decoded"),
         }
     }
+}
+
+/// Why a journal with a whole frame that nobody here can read is not to be cut before it.
+fn not_understood(path: &Path, frame: &Unreadable) -> OpenError {
+    let version = frame.format;
+    if FRAME_FORMAT < version {
+        return OpenError::Newer { file: path.to_owned(), version };
+    }
+    let sequence = frame.header.sequence;
+    let why = format!("commit {sequence} is whole, with format {version}, and makes no sense");
+    OpenError::damaged(path, frame.header.place.position, why)
 }
 
 /// Reads a slot from its start, whole or up to `bytes_max`, and says how long it is.

@@ -109,6 +109,18 @@ fn a_missing_or_damaged_index_is_made_again_once_and_vouches_for_nothing() {
     }
 }
 
+#[test]
+fn an_index_of_another_format_is_made_again_with_the_format_named() {
+    // The lowest bits of the format, which no checksum covers: 2 becomes 6, or 0.
+    for (bit, said) in [(2, "6, which is newer"), (1, "0, which is older")] {
+        let (mut world, node) = written();
+        assert!(world.with_disk(node, |it| it.rot(INDEX, 8, bit)));
+        let expect = format!("read 31, {INDEX} rebuilt: it has format {said} than ours");
+        assert_eq!(read(&mut world, node), expect);
+        assert_eq!(read(&mut world, node), "read 31");
+    }
+}
+
 /// The checksum of a batch covers neither of these bytes.
 #[test]
 fn a_rebuild_refuses_batches_that_are_not_in_order_or_of_another_epoch() {

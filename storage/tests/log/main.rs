@@ -12,6 +12,7 @@ mod line;
 mod many;
 mod model;
 mod mutants;
+mod newer;
 mod pace;
 mod racing;
 mod restart;
