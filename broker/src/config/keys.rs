@@ -51,7 +51,7 @@ rows! {
     JOURNAL_BYTES = Row::new("corelane.journal.bytes", Long, "268435456")
         .check(Check::AtLeast(16 << 20))
         .doc("How large the journal of one lane may grow before appends wait for it to be \
-              written out.");
+              written out. Very many partitions may need more for their last blocks, and get it.");
     DURABILITY = Row::new("corelane.durability", String, "flushed").dynamic()
         .check(Check::OneOf(DURABILITIES))
         .doc("When an append is answered. flushed: once its bytes are on stable storage. memory: \
