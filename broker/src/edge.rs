@@ -5,6 +5,7 @@ use std::fmt::Display;
 use corelane_coordinator::GroupError;
 use corelane_net::ErrorCode;
 use corelane_storage::batch::BatchError;
+use corelane_storage::compress::DecompressError;
 use corelane_storage::log::store::{AppendError, DeleteRecordsError, ReadError};
 use corelane_storage::producers::ProducerRefusal;
 use corelane_storage::validate::{AppendRefusal, Fault};
@@ -67,10 +68,13 @@ impl Code for AppendRefusal {
             Self::Malformed(BatchError::Magic { found: 0 | 1 } | BatchError::Incomplete { .. }) => {
                 ErrorCode::InvalidRecord
             }
+            // Clients that are told so make smaller batches of it; damage they send again and again.
+            Self::TooLarge { .. } | Self::Unfold(DecompressError::TooLarge { .. }) => {
+                ErrorCode::MessageTooLarge
+            }
             Self::Checksum { .. } | Self::Unfold(_) | Self::Malformed(_) => {
                 ErrorCode::CorruptMessage
             }
-            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::SegmentTooSmall { .. } => ErrorCode::RecordListTooLarge,
             Self::Records { timestamp: true, .. } => ErrorCode::InvalidTimestamp,
             _ => ErrorCode::InvalidRecord,

@@ -3,7 +3,7 @@
 //! A compressed batch comes from outside and may unfold to anything. Decompression therefore takes
 //! a limit, works in small steps and stops at the first byte beyond; memory never exceeds the
 //! limit, whatever the stream claims about itself. [`decompressed_bytes_max`] is the limit for a
-//! client's batch.
+//! client's batch; what is beyond [`held_bytes_max`] is walked as it comes (`crate::stream`).
 //!
 //! A lane keeps one [`Decompressor`] and one [`Compressor`] and uses them again for every batch.
 
@@ -13,11 +13,14 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation,
 
 /// How many times its compressed size a client's batch may unfold to.
 pub const RATIO_MAX: usize = 1_000;
-/// Up to here the ratio is not looked at: zeros compress far better than a thousandfold, and so
-/// few bytes harm nobody.
-pub const RATIO_EXEMPT_BYTES: usize = 1 << 20;
-/// How many times the largest batch a topic takes a client's batch may unfold to.
-pub const MESSAGE_BYTES_MULTIPLE_MAX: usize = 8;
+/// Up to here the ratio is not looked at: one byte over and over compresses far better than a
+/// thousandfold.
+pub const RATIO_EXEMPT_BYTES: usize = 32 << 20;
+/// How many times the largest batch a topic takes is held unfolded.
+const HELD_MULTIPLE_MAX: usize = 8;
+/// And at least and at most so much.
+const HELD_BYTES_MIN: usize = 8 << 20;
+const HELD_BYTES_MAX: usize = 64 << 20;
 /// The largest zstd window, as a power of two: 8 MiB.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// The most bytes decompressed between two looks at the limit.
@@ -27,15 +30,18 @@ const STEP_BYTES_MIN: usize = 4 << 10;
 /// Output memory a lane keeps between batches; what a rare large batch took beyond is given back.
 const KEPT_BYTES_MAX: usize = 2 << 20;
 
-/// The bound for a client's batch of `compressed` bytes.
+/// The bound for a client's batch of `compressed` bytes. What a topic takes does not come into it: that is
+/// about compressed bytes.
 #[must_use]
-pub fn decompressed_bytes_max(
-    compressed: usize,
-    message_bytes_max: usize,
-    budget_bytes: usize,
-) -> usize {
-    let by_ratio = compressed.saturating_mul(RATIO_MAX).max(RATIO_EXEMPT_BYTES);
-    by_ratio.min(message_bytes_max.saturating_mul(MESSAGE_BYTES_MULTIPLE_MAX)).min(budget_bytes)
+pub fn decompressed_bytes_max(compressed: usize, budget_bytes: usize) -> usize {
+    compressed.saturating_mul(RATIO_MAX).max(RATIO_EXEMPT_BYTES).min(budget_bytes)
+}
+
+/// The most of a client's batch that is in memory at once. What unfolds to more is walked as it comes.
+#[must_use]
+pub fn held_bytes_max(message_bytes_max: usize, decompressed_bytes_max: usize) -> usize {
+    let multiple = message_bytes_max.saturating_mul(HELD_MULTIPLE_MAX);
+    multiple.clamp(HELD_BYTES_MIN, HELD_BYTES_MAX).min(decompressed_bytes_max)
 }
 
 /// How the records of a batch are compressed.
@@ -264,9 +270,9 @@ fn read_all(
 /// The level that Kafka's configuration calls its default: what is written then is the fast form.
 const LZ4_LEVEL_FAST: i32 = 9;
 const WHY: &str = "compressing into memory";
-const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
+pub(crate) const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 /// Magic, version and the oldest version that can read it.
-const XERIAL_HEADER_BYTES: usize = 16;
+pub(crate) const XERIAL_HEADER_BYTES: usize = 16;
 /// Bytes of each chunk before compression, as Java writes them.
 const XERIAL_CHUNK_BYTES: usize = 32 << 10;
 const SNAPPY_RATIO_MAX: usize = 64;
@@ -458,7 +464,9 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_within_the_limit() {
         const BOMB_BYTES: usize = 10 << 10;
-        let limit = decompressed_bytes_max(BOMB_BYTES, 1 << 20, usize::MAX);
+        let whole = decompressed_bytes_max(BOMB_BYTES, usize::MAX);
+        assert_eq!(whole, RATIO_EXEMPT_BYTES);
+        let limit = held_bytes_max(1 << 20, whole);
         assert_eq!(limit, 8 << 20);
         let zeros = vec![0; 4 << 20];
         let mut bombs = Vec::new();

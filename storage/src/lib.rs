@@ -22,6 +22,7 @@ pub mod log;
 pub mod producers;
 pub mod record;
 pub mod recover;
+mod stream;
 pub mod validate;
 mod varint;
 mod words;

@@ -108,7 +108,16 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, RecordError> {
+/// How long the record at the front is, with its length before it. `None` when that is not here whole, or
+/// wrong: then [`take_record`] says how.
+pub(crate) fn record_bytes(rest: &[u8]) -> Option<usize> {
+    let mut after = rest;
+    let length = usize::try_from(varint::take_i32(&mut after)?).ok()?;
+    Some(rest.len() - after.len() + length)
+}
+
+/// The record at the front.
+pub(crate) fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, RecordError> {
     let length = varint::take_i32(rest).ok_or(RecordError::Truncated)?;
     let wrong = RecordError::Length { found: length, remaining: rest.len() };
     let length = usize::try_from(length).map_err(|_| wrong)?;

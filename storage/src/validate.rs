@@ -6,8 +6,9 @@
 //! window. All records with a fault are told together; a timestamp's fault takes precedence.
 //!
 //! A batch is normally accepted as it lies: nothing is copied, an uncompressed one costs no
-//! allocation, a compressed one is unfolded into the lane's [`Scratch`] and forgotten. Only where
-//! the topic asks for another codec, or the records' offsets are not 0, 1, 2…, is it replaced.
+//! allocation, a compressed one is unfolded into the lane's [`Scratch`] and forgotten, and one that
+//! unfolds to much is walked as it unfolds. Only where the topic asks for another codec, or the records'
+//! offsets are not 0, 1, 2…, is it replaced; then it must fit in memory.
 //!
 //! This module knows no offsets of the log and no producers (see `producers`). Batches from a
 //! leader are not validated here; a follower checks their checksum and their place.
@@ -15,8 +16,12 @@
 use crate::{
     batch::{Attributes, Batch, BatchError, BatchMut, HEADER_BYTES, HeaderFields, write_header},
     build::NO_TIMESTAMP,
-    compress::{Codec, Compressor, DecompressError, Decompressor, Level, decompressed_bytes_max},
+    compress::{
+        Codec, Compressor, DecompressError, Decompressor, Level, decompressed_bytes_max,
+        held_bytes_max,
+    },
     record::{Record, RecordError, RecordFields, Records, put_record},
+    stream::{Walk, WalkError},
 };
 use corelane_core::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
@@ -223,21 +228,31 @@ pub fn validate(
         .ok_or(AppendRefusal::Codec { number: batch.attributes().codec_number() })?;
     let records = batch.record_count().cast_unsigned();
 
-    let limit =
-        decompressed_bytes_max(batch.bytes().len(), rules.message_bytes_max, scratch.budget_bytes);
-    let payload = match codec {
-        Codec::None => batch.payload(),
-        _ => scratch
-            .unfold
-            .decompress(codec, batch.payload(), limit)
-            .map_err(AppendRefusal::Unfold)?,
-    };
-    let seen = check_records(rules, now_ms, &batch, payload, records)?;
-
     let target = match rules.compression {
         Compression::Producer => None,
         Compression::Fixed(target, level) => (target != codec).then_some((target, level)),
     };
+    let limit = decompressed_bytes_max(batch.bytes().len(), scratch.budget_bytes);
+    let held = held_bytes_max(rules.message_bytes_max, limit);
+    let payload = match codec {
+        Codec::None => Ok(batch.payload()),
+        _ => scratch.unfold.decompress(codec, batch.payload(), held),
+    };
+    let mut look = Look::new(rules, now_ms, &batch);
+    let payload = match payload {
+        Err(DecompressError::TooLarge { .. }) if target.is_none() && held < limit => {
+            walk(codec, &batch, held, limit, &mut look)?;
+            None
+        }
+        payload => {
+            let payload = payload.map_err(AppendRefusal::Unfold)?;
+            for (index, record) in (0..).zip(Records::new(payload, records)) {
+                look.at(index, &record.map_err(|error| AppendRefusal::Record { index, error })?);
+            }
+            Some(payload)
+        }
+    };
+    let seen = look.done()?;
     let (max_timestamp, max_timestamp_delta) = if rules.log_append_time {
         (now_ms, 0)
     } else {
@@ -254,6 +269,8 @@ pub fn validate(
         if rules.log_append_time {
             fields.attributes |= Attributes::LOG_APPEND_TIME;
         }
+        let payload =
+            payload.ok_or(AppendRefusal::Unfold(DecompressError::TooLarge { limit: held }))?;
         let payload = if seen.offsets_dense {
             payload
         } else {
@@ -336,37 +353,67 @@ struct Seen {
     offsets_dense: bool,
 }
 
-fn check_records(
-    rules: &AppendRules,
+/// A look at one record after the other.
+struct Look<'a> {
+    rules: &'a AppendRules,
     now_ms: i64,
-    batch: &Batch<'_>,
-    payload: &[u8],
-    count: u32,
-) -> Result<Seen, AppendRefusal> {
-    let base = batch.base_timestamp();
-    let claims_log_append_time = batch.attributes().has(Attributes::LOG_APPEND_TIME);
-    let mut seen =
-        Seen { max_timestamp: NO_TIMESTAMP, max_timestamp_index: 0, offsets_dense: true };
-    let mut faults = Faults::default();
-    for (index, record) in (0..).zip(Records::new(payload, count)) {
-        let record = record.map_err(|error| AppendRefusal::Record { index, error })?;
-        let timestamp = base.wrapping_add(record.timestamp_delta);
-        match fault(rules, now_ms, &record, timestamp, claims_log_append_time) {
-            Some(why) => faults.add(RecordFault { index, why }),
+    base_timestamp: i64,
+    claims_log_append_time: bool,
+    seen: Seen,
+    faults: Faults,
+}
+
+impl<'a> Look<'a> {
+    fn new(rules: &'a AppendRules, now_ms: i64, batch: &Batch<'_>) -> Self {
+        Self {
+            rules,
+            now_ms,
+            base_timestamp: batch.base_timestamp(),
+            claims_log_append_time: batch.attributes().has(Attributes::LOG_APPEND_TIME),
+            seen: Seen { max_timestamp: NO_TIMESTAMP, max_timestamp_index: 0, offsets_dense: true },
+            faults: Faults::default(),
+        }
+    }
+
+    fn at(&mut self, index: u32, record: &Record<'_>) {
+        let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
+        match fault(self.rules, self.now_ms, record, timestamp, self.claims_log_append_time) {
+            Some(why) => self.faults.add(RecordFault { index, why }),
             None => {
-                if seen.max_timestamp < timestamp {
-                    seen.max_timestamp = timestamp;
-                    seen.max_timestamp_index = index;
+                if self.seen.max_timestamp < timestamp {
+                    self.seen.max_timestamp = timestamp;
+                    self.seen.max_timestamp_index = index;
                 }
-                seen.offsets_dense &= record.offset_delta.cast_unsigned() == index;
+                self.seen.offsets_dense &= record.offset_delta.cast_unsigned() == index;
             }
         }
     }
-    if faults.total != 0 {
-        let Faults { list, total, timestamp } = faults;
-        return Err(AppendRefusal::Records { faults: list, total, timestamp });
+
+    fn done(self) -> Result<Seen, AppendRefusal> {
+        if self.faults.total != 0 {
+            let Faults { list, total, timestamp } = self.faults;
+            return Err(AppendRefusal::Records { faults: list, total, timestamp });
+        }
+        Ok(self.seen)
     }
-    Ok(seen)
+}
+
+/// Looks at a batch that unfolds to much.
+fn walk(
+    codec: Codec,
+    batch: &Batch<'_>,
+    held: usize,
+    limit: usize,
+    look: &mut Look<'_>,
+) -> Result<(), AppendRefusal> {
+    let wrong = |error| match error {
+        WalkError::Unfold(error) => AppendRefusal::Unfold(error),
+        WalkError::Record { index, error } => AppendRefusal::Record { index, error },
+    };
+    let records = batch.record_count().cast_unsigned();
+    let mut walk = Walk::new(codec, batch.payload(), records, held, limit).map_err(wrong)?;
+    while !walk.step(|index, record| look.at(index, record)).map_err(wrong)? {}
+    Ok(())
 }
 
 fn fault(
@@ -690,18 +737,31 @@ mod tests {
         assert_eq!(last_sequence(i32::MAX - 1, 5), 2);
     }
 
+    /// What a topic takes is about compressed bytes.
     #[test]
-    fn a_batch_that_unfolds_too_far_is_refused() {
+    fn a_batch_that_unfolds_to_much_is_taken() {
         let mut builder = BatchBuilder::new();
-        builder.record(NOW_MS, None, Some(&vec![0; 9 << 20]));
+        let text = b"a line of a log that is much like the one before it ".repeat(200);
+        for it in 0..1_000 {
+            builder.record(NOW_MS + it % 7, Some(b"key"), Some(&text));
+        }
         for codec in [Codec::Gzip, Codec::Zstd, Codec::Lz4, Codec::Snappy] {
-            let mut bytes = builder.build_compressed(codec, Level::Default, &mut Compressor::new());
-            let rules = AppendRules::default();
-            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut scratch()).unwrap_err();
-            assert!(
-                matches!(refusal, AppendRefusal::Unfold(DecompressError::TooLarge { .. })),
-                "{codec:?} {refusal:?}"
-            );
+            let sent = builder.build_compressed(codec, Level::Default, &mut Compressor::new());
+            let mut bytes = sent.clone();
+            let rules = AppendRules { compacted: true, ..AppendRules::default() };
+            let it = validate(&rules, NOW_MS, &mut bytes, &mut scratch()).unwrap();
+            assert_eq!((it.replaced, it.records, it.max_timestamp_delta), (false, 1_000, 6));
+            assert_eq!(bytes, sent, "{codec:?}");
+
+            let budget = 9 << 20;
+            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut Scratch::new(budget));
+            let too_large = |limit| AppendRefusal::Unfold(DecompressError::TooLarge { limit });
+            assert_eq!(refusal, Err(too_large(budget)), "{codec:?}");
+            // What must be folded anew must be held.
+            let compression = Compression::Fixed(Codec::None, Level::Default);
+            let rules = AppendRules { compression, ..rules };
+            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut scratch());
+            assert_eq!(refusal, Err(too_large(8 * rules.message_bytes_max)), "{codec:?}");
         }
     }
 

@@ -27,9 +27,6 @@ use crate::mutant::{Mutant, Mutation};
 use crate::node::{Endpoint, Facts, METADATA};
 use crate::topics::place::lane_of;
 
-/// What one batch may unfold to.
-const UNFOLD_BYTES_MAX: usize = 64 << 20;
-
 /// Memory of a lane in use above which what is on disk is forgotten, where nobody says how much memory
 /// there is: enough for readers near the end, and used again before the processor forgets it.
 const RECENT_BYTES: usize = 64 << 20;
@@ -241,7 +238,7 @@ pub(super) fn log_config(config: &Config, lanes: NonZeroU16, broken: Mutation) -
     let settings = &config.settings;
     let number = |row| u64::try_from(settings.number(row)).unwrap_or(0);
     let mut log = LogConfig::new(&config.data);
-    log.unfold_bytes_max = UNFOLD_BYTES_MAX;
+    log.unfold_bytes_max = usize::try_from(number(&keys::UNFOLD_BYTES_MAX)).unwrap_or(usize::MAX);
     log.slots_max =
         usize::try_from(number(&keys::JOURNAL_BYTES) / log.slot_bytes).unwrap_or(2).max(2);
     if settings.number(&keys::MEMORY_BYTES) < 0 {

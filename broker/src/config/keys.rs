@@ -115,6 +115,12 @@ rows! {
               it and 100,000 partitions, and each at most half of what is left of both: one that is \
               larger, or longer than 64 KiB and 512 bytes for each of its partitions, is answered at \
               once with what there is.");
+    UNFOLD_BYTES_MAX = Row::new("corelane.unfold.max.bytes", Long, "268435456")
+        .check(Check::AtLeast(1 << 20))
+        .doc("Bytes a compressed batch of a client may unfold to; what a topic takes, max.message.bytes, is \
+              about compressed ones. It is looked at as it unfolds. Where the topic wants another codec \
+              it has to be in memory, and then 8 times max.message.bytes is the bound, 64 MiB at \
+              most. A batch beyond is refused as too large.");
     REQUESTS_IN_FLIGHT_MAX = Row::new("corelane.connection.requests.max", Int, "64")
         .check(Check::Between(1, 4096))
         .doc("Requests of one connection in work at once. At the limit its reading pauses.");

@@ -85,9 +85,9 @@ const LIMITS: &[Limit] = &[
     },
     Limit {
         what: "send records that unfold",
-        keys: &[&keys::MESSAGE_BYTES_MAX],
-        then: "beyond 8 times as much, or 1,000 times what came, the batch is refused; it is unfolded a piece \
-               at a time",
+        keys: &[&keys::UNFOLD_BYTES_MAX],
+        then: "beyond it, or beyond 32 MiB and 1,000 times what came, the batch is refused; it is unfolded a \
+               piece at a time, and not kept",
     },
     Limit {
         what: "create very many partitions",

@@ -119,6 +119,21 @@ fn what_is_wrong_with_a_batch_is_said_in_words() {
 }
 
 #[test]
+fn what_a_topic_takes_is_about_folded_bytes() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        make_topic(c).await;
+        let folded = |bytes: usize| {
+            let mut fold = Compressor::new();
+            batch(&vec![7; bytes]).build_compressed(Codec::Zstd, Level::Default, &mut fold)
+        };
+        assert_eq!(send(c, 9, &folded(2_000_000)).await.0, ErrorCode::None);
+        let (code, words) = send(c, 9, &folded(34 << 20)).await;
+        assert_eq!(code, ErrorCode::MessageTooLarge, "{words}");
+    });
+}
+
+#[test]
 fn a_transactional_producer_learns_at_once_that_there_are_no_transactions() {
     story(2, |mut client| async move {
         let c = &mut client;

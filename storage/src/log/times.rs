@@ -6,7 +6,7 @@ use corelane_core::ring::Errno;
 use super::scan::{Next, ScanError};
 use super::store::{ReadError, Shared, Store};
 use crate::batch::Batch;
-use crate::compress::{Codec, Decompressor};
+use crate::compress::{Codec, Decompressor, held_bytes_max};
 use crate::record::Records;
 
 /// A record found by its time.
@@ -56,7 +56,7 @@ impl Store {
                     return Next::Enough;
                 }
                 if timestamp <= batch.max_timestamp() && start < batch.next_offset() {
-                    let unfold = self.0.config.unfold_bytes_max;
+                    let unfold = held_bytes_max(usize::MAX, self.0.config.unfold_bytes_max);
                     found = first_record(batch, unfold, |time, offset| {
                         timestamp <= time && start <= offset && offset < limit
                     });
