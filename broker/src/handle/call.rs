@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use corelane_core::buf::{Buf, Piece as FramePiece, Slice};
+use corelane_core::lane::Lane;
 use corelane_core::limits::SLICE_BYTES;
 use corelane_core::metrics::Latency;
 use corelane_core::time::Nanos;
@@ -41,7 +42,6 @@ pub struct Call {
     pub peer: Rc<Peer>,
     pub key: ApiKey,
     pub version: i16,
-    pub client: Option<String>,
     correlation_id: i32,
     /// Absent once its handler took it.
     frame: Option<Buf>,
@@ -67,6 +67,15 @@ impl Call {
     /// The request's frame, its size included.
     pub(super) fn frame(&self) -> &[u8] {
         self.frame.as_ref().expect("read before it is taken").filled()
+    }
+
+    /// What the client calls itself. Few ask for it, so it is read again and not kept.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        match frame::open(&self.frame()[SIZE_BYTES..]) {
+            Ok(Incoming::Request { head, .. }) => head.client_id,
+            _ => unreachable!("it was opened before"),
+        }
     }
 
     /// Takes the frame for parts of it.
@@ -268,7 +277,6 @@ impl Handlers {
                     peer: Rc::clone(peer),
                     key: head.key,
                     version: head.version,
-                    client: head.client_id.map(str::to_owned),
                     correlation_id: head.correlation_id,
                     body_at,
                     checked: Checked::default(),
@@ -295,27 +303,31 @@ const ANSWER_BYTES: usize = 16 * 1024;
 /// What the answer to a request may have, as far as its frame tells. Only a fetch asks for much with
 /// little; the answer to anything else grows with the question.
 fn answer_bytes_max(frame: &[u8], fetch_bytes_max: usize) -> usize {
+    let other = ANSWER_BYTES + frame.len();
+    if key_of(frame) != Some(ApiKey::Fetch) {
+        return other;
+    }
     match frame::open(&frame[SIZE_BYTES..]) {
-        Ok(Incoming::Request { head, body }) if head.key == ApiKey::Fetch => {
+        Ok(Incoming::Request { head, body }) => {
             // Replica (until version 14), wait, least bytes, most bytes.
             let at = if head.version < 15 { 12 } else { 8 };
             let wanted = body.get(at..).and_then(|it| it.first_chunk());
             let wanted = wanted.map_or(0, |it| i32::from_be_bytes(*it));
             ANSWER_BYTES + usize::try_from(wanted).unwrap_or(0).min(fetch_bytes_max)
         }
-        _ => ANSWER_BYTES + frame.len(),
+        _ => other,
     }
 }
 
 /// Which request is in a frame, if it is one at all.
-fn key_of(frame: &Buf) -> Option<ApiKey> {
-    let code = frame.filled().get(SIZE_BYTES..)?.first_chunk()?;
+fn key_of(frame: &[u8]) -> Option<ApiKey> {
+    let code = frame.get(SIZE_BYTES..)?.first_chunk()?;
     ApiKey::from_code(i16::from_be_bytes(*code))
 }
 
 impl Service for Handlers {
     fn received(&self, frame: &Buf, took: Nanos) {
-        if let Some(key) = key_of(frame).filter(|it| Api::of(*it).accepted().is_some()) {
+        if let Some(key) = key_of(frame.filled()).filter(|it| Api::of(*it).accepted().is_some()) {
             self.stages.of(key).received.record(took);
         }
     }
@@ -326,7 +338,7 @@ impl Service for Handlers {
 
     fn effect(&self, frame: &Buf) -> Effect {
         // What is no request of the protocol ends the connection.
-        key_of(frame).map_or(Effect::FREE, |it| Api::of(it).effect())
+        key_of(frame.filled()).map_or(Effect::FREE, |it| Api::of(it).effect())
     }
 
     fn show(&self) -> Showing {
@@ -339,14 +351,24 @@ impl Service for Handlers {
             Ok(call) => call,
             Err(reply) => return Box::pin(std::future::ready(reply)),
         };
-        let (lane, begun) = (call.node.lane().clone(), call.begun);
-        let stages = Rc::clone(&call.stages);
         let handler = Api::of(call.key).handler();
         let handler = handler.expect("what was opened is offered, and has a handler");
-        let serving = dispatch(handler, call);
+        dispatch(handler, call)
+    }
+}
+
+/// Notes when a request was answered.
+struct Timed {
+    lane: Lane,
+    begun: Nanos,
+    stages: Rc<Stages>,
+}
+
+impl Timed {
+    fn serving(self, handling: impl Future<Output = Reply> + 'static) -> Serving {
         Box::pin(async move {
-            let reply = serving.await;
-            stages.answered.record(lane.now().since(begun));
+            let reply = handling.await;
+            self.stages.answered.record(self.lane.now().since(self.begun));
             reply
         })
     }
@@ -356,44 +378,48 @@ impl Service for Handlers {
 ///
 /// Nothing is left over: who is in the table has a handler, and every handler is in the table.
 fn dispatch(handler: Handler, call: Call) -> Serving {
+    let (lane, begun) = (call.node.lane().clone(), call.begun);
+    let timed = Timed { lane, begun, stages: Rc::clone(&call.stages) };
     match handler {
-        Handler::ApiVersions => Box::pin(api_versions::handle(call)),
-        Handler::Metadata => Box::pin(metadata::handle(call)),
-        Handler::Produce => Box::pin(produce::handle(call)),
-        Handler::Fetch => Box::pin(fetch::handle(call)),
-        Handler::ListOffsets => Box::pin(list_offsets::handle(call)),
-        Handler::InitProducerId => Box::pin(init_producer_id::handle(call)),
-        Handler::OffsetCommit => Box::pin(offset_commit::handle(call)),
-        Handler::OffsetFetch => Box::pin(offset_fetch::handle(call)),
-        Handler::FindCoordinator => Box::pin(find_coordinator::handle(call)),
-        Handler::JoinGroup => Box::pin(join_group::handle(call)),
-        Handler::Heartbeat => Box::pin(heartbeat::handle(call)),
-        Handler::LeaveGroup => Box::pin(leave_group::handle(call)),
-        Handler::SyncGroup => Box::pin(sync_group::handle(call)),
-        Handler::DescribeGroups => Box::pin(describe_groups::handle(call)),
-        Handler::ListGroups => Box::pin(list_groups::handle(call)),
-        Handler::DeleteGroups => Box::pin(delete_groups::handle(call)),
-        Handler::OffsetDelete => Box::pin(offset_delete::handle(call)),
-        Handler::CreateTopics => Box::pin(create_topics::handle(call)),
-        Handler::DeleteTopics => Box::pin(delete_topics::handle(call)),
-        Handler::CreatePartitions => Box::pin(create_partitions::handle(call)),
-        Handler::DeleteRecords => Box::pin(delete_records::handle(call)),
-        Handler::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::handle(call)),
-        Handler::DescribeConfigs => Box::pin(describe_configs::handle(call)),
-        Handler::AlterConfigs => Box::pin(alter_configs::handle(call)),
-        Handler::IncrementalAlterConfigs => Box::pin(incremental_alter_configs::handle(call)),
-        Handler::ListConfigResources => Box::pin(list_config_resources::handle(call)),
-        Handler::DescribeCluster => Box::pin(describe_cluster::handle(call)),
-        Handler::DescribeTopicPartitions => Box::pin(describe_topic_partitions::handle(call)),
-        Handler::DescribeLogDirs => Box::pin(describe_log_dirs::handle(call)),
-        Handler::DescribeQuorum => Box::pin(describe_quorum::handle(call)),
-        Handler::ElectLeaders => Box::pin(elect_leaders::handle(call)),
+        Handler::ApiVersions => timed.serving(api_versions::handle(call)),
+        Handler::Metadata => timed.serving(metadata::handle(call)),
+        Handler::Produce => timed.serving(produce::handle(call)),
+        Handler::Fetch => timed.serving(fetch::handle(call)),
+        Handler::ListOffsets => timed.serving(list_offsets::handle(call)),
+        Handler::InitProducerId => timed.serving(init_producer_id::handle(call)),
+        Handler::OffsetCommit => timed.serving(offset_commit::handle(call)),
+        Handler::OffsetFetch => timed.serving(offset_fetch::handle(call)),
+        Handler::FindCoordinator => timed.serving(find_coordinator::handle(call)),
+        Handler::JoinGroup => timed.serving(join_group::handle(call)),
+        Handler::Heartbeat => timed.serving(heartbeat::handle(call)),
+        Handler::LeaveGroup => timed.serving(leave_group::handle(call)),
+        Handler::SyncGroup => timed.serving(sync_group::handle(call)),
+        Handler::DescribeGroups => timed.serving(describe_groups::handle(call)),
+        Handler::ListGroups => timed.serving(list_groups::handle(call)),
+        Handler::DeleteGroups => timed.serving(delete_groups::handle(call)),
+        Handler::OffsetDelete => timed.serving(offset_delete::handle(call)),
+        Handler::CreateTopics => timed.serving(create_topics::handle(call)),
+        Handler::DeleteTopics => timed.serving(delete_topics::handle(call)),
+        Handler::CreatePartitions => timed.serving(create_partitions::handle(call)),
+        Handler::DeleteRecords => timed.serving(delete_records::handle(call)),
+        Handler::OffsetForLeaderEpoch => timed.serving(offset_for_leader_epoch::handle(call)),
+        Handler::DescribeConfigs => timed.serving(describe_configs::handle(call)),
+        Handler::AlterConfigs => timed.serving(alter_configs::handle(call)),
+        Handler::IncrementalAlterConfigs => timed.serving(incremental_alter_configs::handle(call)),
+        Handler::ListConfigResources => timed.serving(list_config_resources::handle(call)),
+        Handler::DescribeCluster => timed.serving(describe_cluster::handle(call)),
+        Handler::DescribeTopicPartitions => timed.serving(describe_topic_partitions::handle(call)),
+        Handler::DescribeLogDirs => timed.serving(describe_log_dirs::handle(call)),
+        Handler::DescribeQuorum => timed.serving(describe_quorum::handle(call)),
+        Handler::ElectLeaders => timed.serving(elect_leaders::handle(call)),
         Handler::AlterPartitionReassignments => {
-            Box::pin(alter_partition_reassignments::handle(call))
+            timed.serving(alter_partition_reassignments::handle(call))
         }
-        Handler::ListPartitionReassignments => Box::pin(list_partition_reassignments::handle(call)),
-        Handler::DescribeAcls => Box::pin(acls::describe(call)),
-        Handler::CreateAcls => Box::pin(acls::create(call)),
-        Handler::DeleteAcls => Box::pin(acls::delete(call)),
+        Handler::ListPartitionReassignments => {
+            timed.serving(list_partition_reassignments::handle(call))
+        }
+        Handler::DescribeAcls => timed.serving(acls::describe(call)),
+        Handler::CreateAcls => timed.serving(acls::create(call)),
+        Handler::DeleteAcls => timed.serving(acls::delete(call)),
     }
 }

@@ -192,6 +192,7 @@ async fn wishes(call: &Call, request: &FetchRequest<'_>, by_id: bool) -> Result<
     for (number, topic) in request.topics.iter().enumerate() {
         topics.push(named(topic.topic, topic.topic_id));
         node.one_more().await;
+        wishes.reserve(topic.partitions.len());
         for it in &topic.partitions {
             wishes.push((number, it.partition, wish(&it)));
             node.one_more().await;
@@ -267,7 +268,19 @@ fn with<T>(node: &Node, id: i32, look: impl FnOnce(&mut Session) -> T) -> Result
 /// Reads of all lanes, in the order of the request's partitions that are not refused already.
 async fn read_all(call: &Call, wanted: &Wanted) -> Reads {
     let node = &call.node;
-    let parts = wanted.parts.iter().filter_map(|it| it.read.as_ref().ok().copied());
+    let wanted_of = wanted.parts.iter().filter_map(|it| it.read.as_ref().ok().copied());
+    let mut parts = Vec::with_capacity(wanted.parts.len());
+    // Usually one lane has them all.
+    let (mut home, mut is_one) = (None, true);
+    for part in wanted_of {
+        let here = node.home(part.of);
+        is_one &= *home.get_or_insert(here) == here;
+        parts.push(part);
+        node.one_more().await;
+    }
+    if let (Some(home), true) = (home, is_one) {
+        return read_on(call, home, parts, wanted.bytes_max).await;
+    }
     let mut by_lane: BTreeMap<LaneId, (Vec<usize>, Vec<ReadPart>)> = BTreeMap::new();
     let mut count = 0;
     for part in parts {

@@ -66,7 +66,7 @@ async fn read(call: &Call) -> Result<JoinGroup, Reply> {
         group: request.group_id.to_owned(),
         member: request.member_id.to_owned(),
         instance: request.group_instance_id.map(str::to_owned),
-        client_id: call.client.clone().unwrap_or_default(),
+        client_id: call.client().unwrap_or_default().to_owned(),
         client_host: format!("/{}", call.peer.addr.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: request.rebalance_timeout_ms,

@@ -49,13 +49,14 @@ pub(super) async fn handle(mut call: Call) -> Reply {
     };
     let wait = acks != 0;
     if !(-1..=1).contains(&acks) {
-        let told: Vec<_> = parts.iter().map(|_| refused(ErrorCode::InvalidRequiredAcks)).collect();
+        let told = parts.iter().map(|_| Some(refused(ErrorCode::InvalidRequiredAcks)));
+        let told: Vec<_> = told.collect();
         return answer(&call, &topics, &parts, &told).await;
     }
     let produced = append(&mut call, &parts, wait, timeout).await;
     if !wait {
         // Nobody is told of an error, so the connection ends: the only sign a client can see.
-        return match produced.iter().find_map(|it| it.error) {
+        return match produced.iter().flatten().find_map(|it| it.error) {
             None => Reply::Silent,
             Some(error) => {
                 Reply::Close(format!("records without acknowledgement: {}", error.name()))
@@ -79,6 +80,7 @@ async fn read(call: &Call) -> Result<(i16, Nanos, Vec<Named>, Vec<Part>), Reply>
         let id = TopicId(data.topic_id.0);
         let known = call.node.topic(data.name, id);
         let first = parts.len();
+        parts.reserve(data.partition_data.len());
         for partition in &data.partition_data {
             let batch = match &known {
                 None if call.version < 13 => Err(ErrorCode::UnknownTopicOrPartition),
@@ -172,13 +174,18 @@ fn outcome(produced: Produced) -> Outcome {
     }
 }
 
-async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> Vec<Outcome> {
+/// What became of each batch. None is without.
+async fn append(
+    call: &mut Call,
+    parts: &[Part],
+    wait: bool,
+    timeout: Nanos,
+) -> Vec<Option<Outcome>> {
     let node = call.node.clone();
     let sent = Sent { from: call.peer.addr, until: node.lane().now() + timeout };
     let here = node.lane().id();
     let mut told: Vec<Option<Outcome>> = parts.iter().map(|_| None).collect();
     let mut pending = Vec::new();
-    let mut pending_at = Vec::new();
     let mut away: BTreeMap<LaneId, (Vec<usize>, Vec<ProducePart>)> = BTreeMap::new();
     // In the frame's order; what has no bytes is anywhere.
     let mut end = 0;
@@ -204,7 +211,6 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
         let home = node.home(of);
         if home == here {
             pending.push(node.append(&of, batch, sent));
-            pending_at.push(at);
             node.one_more().await;
         } else {
             let (places, asks) = away.entry(home).or_default();
@@ -221,10 +227,6 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
     call.reached(|it| &it.queued);
     let (answers, settled) = both(join_all(asks), node.settle(pending, wait)).await;
     call.reached(|it| &it.committed);
-    for (at, produced) in pending_at.into_iter().zip(settled) {
-        told[at] = Some(outcome(produced));
-        node.one_more().await;
-    }
     for (places, tell) in away_at.into_iter().zip(answers) {
         let Tell::Produced(produced) = tell else { panic!("batches are answered one by one") };
         for (at, produced) in places.into_iter().zip(produced) {
@@ -232,8 +234,14 @@ async fn append(call: &mut Call, parts: &[Part], wait: bool, timeout: Nanos) -> 
             node.one_more().await;
         }
     }
-    let told = told.into_iter().map(|it| it.expect("every batch has an outcome"));
-    node.gather(told).await
+    // What is left are those of this lane, in their order.
+    let mut settled = settled.into_iter();
+    for place in told.iter_mut().filter(|it| it.is_none()) {
+        *place = Some(outcome(settled.next().expect("every batch has an outcome")));
+        node.one_more().await;
+    }
+    assert!(settled.next().is_none(), "every outcome has its batch");
+    told
 }
 
 /// Waits for both, started in this order.
@@ -264,9 +272,9 @@ async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output =
 }
 
 /// Nothing is gathered for the answer: each part of it is made while it is written.
-async fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Outcome]) -> Reply {
+async fn answer(call: &Call, topics: &[Named], parts: &[Part], told: &[Option<Outcome>]) -> Reply {
     let part = |at: usize| {
-        let told = &told[at];
+        let told = told[at].as_ref().expect("every batch has an outcome");
         let faults = told.faults.iter().map(|(index, why)| BatchIndexAndErrorMessage {
             batch_index: *index,
             batch_index_error_message: Some(why),
