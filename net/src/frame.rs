@@ -141,11 +141,26 @@ pub const fn response_header_version(key: ApiKey, version: i16) -> i16 {
 }
 
 const fn is_flexible(key: ApiKey, version: i16) -> bool {
-    match key.facts().flexible_from {
+    match FLEXIBLE_FROM[key.code() as usize] {
         Some(from) => from <= version,
         None => false,
     }
 }
+
+/// By key: every request and every response asks.
+static FLEXIBLE_FROM: [Option<i16>; KEYS] = {
+    let mut from = [None; KEYS];
+    let mut at = 0;
+    while at < ApiKey::ALL.len() {
+        let key = ApiKey::ALL[at];
+        from[key.code() as usize] = key.facts().flexible_from;
+        at += 1;
+    }
+    from
+};
+
+/// One more than the newest key.
+const KEYS: usize = ApiKey::ALL[ApiKey::ALL.len() - 1].code() as usize + 1;
 
 /// Writes a whole request frame, size included.
 ///

@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
         length(i64::from(self.i32()?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn string_length(&mut self) -> Result<Length, DecodeError> {
         if self.flexible { self.compact_length() } else { self.length16() }
     }
@@ -260,14 +260,14 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When it is null, too long for what remains, or not UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<&'a str, DecodeError> {
         self.nullable_string()?.ok_or(DecodeError::Null)
     }
 
     /// # Errors
     /// When it is too long for what remains, or not UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn nullable_string(&mut self) -> Result<Option<&'a str>, DecodeError> {
         self.string_length()?.map(|it| self.text(it)).transpose()
     }
@@ -348,14 +348,14 @@ impl<'a> Reader<'a> {
 
     /// # Errors
     /// When it is null, claims more than what remains can hold, or an element is wrong.
-    #[inline]
+    #[inline(always)]
     pub fn array<T: Wire<'a>>(&mut self) -> Result<Array<'a, T>, DecodeError> {
         self.nullable_array()?.ok_or(DecodeError::Null)
     }
 
     /// # Errors
     /// When it claims more than what remains can hold, or an element is wrong.
-    #[inline]
+    #[inline(always)]
     pub fn nullable_array<T: Wire<'a>>(&mut self) -> Result<Option<Array<'a, T>>, DecodeError> {
         let Some(count) = self.count::<T>()? else { return Ok(None) };
         let mut start = *self;
@@ -390,7 +390,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The elements of the array that begins here, as many as there can be. `None`: it is null.
-    #[inline]
+    #[inline(always)]
     fn count<T: Wire<'a>>(&mut self) -> Result<Length, DecodeError> {
         const { assert!(0 < T::BYTES_MIN, "elements without bytes have no bound on their count") };
         let Some(count) = self.bytes_length()? else { return Ok(None) };

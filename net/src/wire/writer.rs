@@ -219,8 +219,18 @@ impl<'w> Writer<'w> {
         self.out.extend_from_slice(&digits[..count]);
     }
 
-    #[inline]
+    #[inline(always)]
     fn length32(&mut self, length: usize) -> Result<(), EncodeError> {
+        // Nearly all need one byte.
+        if self.flexible && length < 0x7f {
+            self.out.push(length as u8 + 1);
+            return Ok(());
+        }
+        self.long_length32(length)
+    }
+
+    #[inline]
+    fn long_length32(&mut self, length: usize) -> Result<(), EncodeError> {
         let length = fit(length)?;
         if self.flexible {
             self.uvarint(length.cast_unsigned() + 1);

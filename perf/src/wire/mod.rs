@@ -7,7 +7,8 @@
 //! weighed by itself.
 //!
 //! Records of a fetch stay outside in `ours`, as they do in the broker; `kafka-protocol` has no way but
-//! to copy them. The case without records is without that difference.
+//! to copy them. The case without records is without that difference. Where a case only decodes, its
+//! answer is neither built nor written.
 
 mod batch;
 mod case;
@@ -28,6 +29,9 @@ pub(crate) const CASES: &[&str] = &[
     "produce, 1 partition, 1 KiB",
     "produce, 10 partitions, 16 KiB",
     "produce, 10000 partitions, 1 KiB",
+    "decode a produce, 1 partition, 1 KiB",
+    "decode a produce, 10 partitions, 16 KiB",
+    "decode a produce, 10000 partitions, 1 KiB",
     "fetch, 1 partition, 16 KiB",
     "fetch, 10 partitions, 16 KiB",
     "fetch, 10000 partitions, 0 B",
@@ -39,6 +43,9 @@ pub(crate) const CASES: &[&str] = &[
     "validate, 1000 records, 1024 KiB",
 ];
 
+/// How every case begins that ends once the request was read.
+const DECODE: &str = "decode a ";
+
 /// The clock is asked about this often.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -47,6 +54,15 @@ pub(crate) fn weigh(subject: &str, case: &str, plan: &Plan) -> io::Result<Vec<Re
     let stretch = Stretch { measured: plan.measured };
     if let Some(batch) = batch::parse(case) {
         return validated(subject, batch, stretch);
+    }
+    if let Some(produce) = case.strip_prefix(DECODE) {
+        let frame = Case::parse(produce).frame();
+        let shared = bytes::Bytes::from(frame.clone());
+        return match subject {
+            "ours" => measure(stretch, || ours::decode(&frame)),
+            "kafka-protocol" => measure(stretch, || theirs::decode(&shared)),
+            other => Err(io::Error::other(format!("no subject is called {other}"))),
+        };
     }
     let case = Case::parse(case);
     let frame = case.frame();
@@ -81,6 +97,15 @@ pub(crate) fn path(name: &str) -> Option<Box<dyn FnMut() -> u64>> {
             Box::new(move || ours.validate() as u64)
         } else {
             Box::new(move || theirs.decode() as u64)
+        });
+    }
+    if let Some(produce) = text.strip_prefix(DECODE) {
+        let frame = Case::parse(produce).frame();
+        let shared = bytes::Bytes::from(frame.clone());
+        return Some(if is_ours {
+            Box::new(move || ours::decode(&frame) as u64)
+        } else {
+            Box::new(move || theirs::decode(&shared) as u64)
         });
     }
     let case = Case::parse(text);

@@ -53,6 +53,23 @@ pub(super) fn once(case: &Case, frame: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// The bytes of all batches of a produce.
+pub(super) fn decode(frame: &[u8]) -> usize {
+    let Ok(Incoming::Request { head, body }) = frame::open(frame) else {
+        panic!("the frame is good");
+    };
+    let (request, _) = ProduceRequest::decode(body, head.version).expect("it is good");
+    let mut bytes = 0;
+    for topic in &request.topic_data {
+        assert!(!topic.name.is_empty());
+        for it in &topic.partition_data {
+            assert!(0 <= it.index);
+            bytes += it.records.unwrap_or_default().len();
+        }
+    }
+    bytes
+}
+
 impl Desk {
     pub(super) fn new(_: &Case) -> Self {
         Self {

@@ -27,6 +27,22 @@ pub(super) fn once(case: &Case, frame: &[u8]) -> Vec<u8> {
     desk.out.to_vec()
 }
 
+/// The bytes of all batches of a produce.
+pub(super) fn decode(frame: &Bytes) -> usize {
+    let mut rest = frame.clone();
+    let header = decode_request_header_from_buffer(&mut rest).expect("it is good");
+    let request = ProduceRequest::decode(&mut rest, header.request_api_version);
+    let mut bytes = 0;
+    for topic in &request.expect("it is good").topic_data {
+        assert!(!topic.name.is_empty());
+        for it in &topic.partition_data {
+            assert!(0 <= it.index);
+            bytes += it.records.as_ref().map_or(0, Bytes::len);
+        }
+    }
+    bytes
+}
+
 impl Desk {
     pub(super) fn new(case: &Case) -> Self {
         Self { out: BytesMut::new(), records: Bytes::copy_from_slice(&case.records) }
