@@ -7,13 +7,14 @@ use corelane_net::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node as QuorumNode, ReplicaState,
     ResponsePartitionData, ResponseTopicData,
 };
+use corelane_net::wire::Uuid;
 
 use super::Call;
 use super::places::ByTopic;
 use crate::node::{METADATA, Node};
 use crate::topics::create::CLUSTER_METADATA;
 
-/// The first version in which nodes have addresses.
+/// The first version in which nodes have addresses, and replicas directories.
 const NODES_FROM: i16 = 2;
 
 /// The metadata log as it stands.
@@ -41,7 +42,11 @@ pub(super) async fn handle(call: Call) -> Reply {
         // A leader has everything it has, now.
         let voter = ReplicaState {
             replica_id: id,
-            replica_directory_id: call.node.facts().directory,
+            replica_directory_id: if NODES_FROM <= call.version {
+                call.node.facts().directory
+            } else {
+                Uuid::ZERO
+            },
             log_end_offset: standing.end.0,
             last_fetch_timestamp: now_ms,
             last_caught_up_timestamp: now_ms,

@@ -52,6 +52,8 @@ mod resources;
 mod stages;
 #[cfg(test)]
 mod stop_stories;
+#[cfg(test)]
+mod sweep_stories;
 mod sync_group;
 #[cfg(test)]
 mod topic_stories;
