@@ -60,13 +60,16 @@ impl LeaderEpochs {
     }
 
     /// The largest epoch known up to `epoch`, and the offset where it ended. `None` when all known
-    /// epochs are older than asked for, or none is known.
+    /// epochs are older than asked for, or none is known; and of an epoch that is none.
     #[must_use]
     pub fn end_offset_for(
         &self,
         epoch: LeaderEpoch,
         log_end: Offset,
     ) -> Option<(LeaderEpoch, Offset)> {
+        if epoch < LeaderEpoch(0) {
+            return None;
+        }
         if self.latest()? == epoch {
             return Some((epoch, log_end));
         }
@@ -148,6 +151,7 @@ mod tests {
         assert_eq!(end(4), Some((4, 30)));
         assert_eq!(end(3), Some((2, 20)));
         assert_eq!(end(1), Some((1, 10)));
+        assert_eq!(end(-1), None, "what is no epoch has no end");
         assert_eq!(LeaderEpochs::default().end_offset_for(LeaderEpoch(0), Offset(5)), None);
         let at = |offset| it.epoch_at(Offset(offset)).map(|it| it.0);
         assert_eq!(
