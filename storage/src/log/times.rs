@@ -28,18 +28,20 @@ impl Store {
         timestamp: i64,
     ) -> Result<Option<FoundTime>, ReadError> {
         let shared = self.readable(of)?;
-        self.reading(&shared, async || self.find_time(&shared, timestamp).await).await
+        self.reading(&shared, async || {
+            let start = shared.borrow().log_start();
+            self.find_time(&shared, timestamp, start).await
+        })
+        .await
     }
 
     async fn find_time(
         &self,
         shared: &Shared,
         timestamp: i64,
+        start: Offset,
     ) -> Result<Option<FoundTime>, ReadError> {
-        let (start, limit) = {
-            let partition = shared.borrow();
-            (partition.log_start(), partition.visible())
-        };
+        let limit = shared.borrow().visible();
         for base in self.bases(shared) {
             self.index_for_read(shared, base).await?;
             let from = {
@@ -91,7 +93,8 @@ impl Store {
         if largest < 0 {
             return Ok(None);
         }
-        if let Some(found) = self.find_time(shared, largest).await? {
+        let start = shared.borrow().log_start();
+        if let Some(found) = self.find_time(shared, largest, start).await? {
             return Ok(Some(found));
         }
         // It is above the high watermark or below the start: look at what lies between.
@@ -103,21 +106,23 @@ impl Store {
             let partition = shared.borrow();
             (partition.log_start(), partition.visible())
         };
-        let mut largest = None;
+        // A batch counts whole, though some of its first records may be deleted.
+        let mut largest: Option<(i64, Offset)> = None;
         for base in self.bases(shared) {
             let walked = self.scan_segment(shared, base, 0, |batch, _| {
                 if limit <= batch.base_offset() {
                     return Next::Enough;
                 }
-                if start < batch.next_offset() {
-                    largest = largest.max(Some(batch.max_timestamp()));
+                let found = (batch.max_timestamp(), batch.base_offset());
+                if start < batch.next_offset() && largest.is_none_or(|it| it.0 < found.0) {
+                    largest = Some(found);
                 }
                 Next::More
             });
             walked.await.map_err(|error| self.read_error(shared, base, error))?;
         }
         match largest {
-            Some(largest) => self.find_time(shared, largest).await,
+            Some((largest, base)) => self.find_time(shared, largest, base.min(start)).await,
             None => Ok(None),
         }
     }

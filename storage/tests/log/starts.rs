@@ -6,6 +6,7 @@ use std::rc::Rc;
 use corelane_core::ids::{Offset, TopicPartition};
 use corelane_core::ring::sim::{Cut, Faults, World};
 use corelane_core::time::Nanos;
+use corelane_storage::build::BatchBuilder;
 use corelane_storage::log::partition::OutOfRange;
 use corelane_storage::log::store::{ReadError, ReadUpTo, ReadWant, Store};
 use corelane_storage::log::truncate::TruncateError;
@@ -46,6 +47,38 @@ fn readers_see_a_new_start_once_it_is_durable() {
         let gone = ReadError::OutOfRange(OutOfRange { log_start: Offset(5), end: Offset(10) });
         assert_eq!(read_at(&store, &of, 4).await, Err(gone));
         assert_eq!(read_at(&store, &of, 5).await, Ok(Offset(5)));
+    });
+}
+
+/// The record with the largest timestamp may be below the start while others of its batch are not: the
+/// batch still counts whole.
+#[test]
+fn the_largest_timestamp_is_that_of_the_batches_that_can_be_read() {
+    let mut world = World::new(3, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        let of = partition(1, 0);
+        store.create(of, "orders", rules(2000)).expect("created");
+        for timestamps in [[50, 40, 30], [20, 20, 20], [5, 10, 10]] {
+            let mut batch = BatchBuilder::new();
+            for timestamp in timestamps {
+                batch.record(timestamp, None, Some(b"value"));
+            }
+            append(&store, &of, batch.build()).await;
+        }
+        for (start, found) in [
+            (0, Some((50, 0))),
+            (1, Some((50, 0))),
+            (3, Some((20, 3))),
+            (7, Some((10, 7))),
+            (9, None),
+        ] {
+            let (_, commit) = store.delete_records(&of, Some(Offset(start))).expect("taken");
+            store.durable(commit).await.expect("durable");
+            let told = store.max_timestamp(&of).await.expect("it can be read");
+            assert_eq!(told.map(|it| (it.timestamp, it.offset.0)), found, "from {start}");
+        }
     });
 }
 
