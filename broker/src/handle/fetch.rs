@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicId, TopicPartition};
+use corelane_core::ids::{LaneId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 use corelane_core::lane::{Race, join_all, race};
 use corelane_core::time::Nanos;
 use corelane_net::ErrorCode;
 use corelane_net::conn::{Piece, Reply};
 use corelane_net::messages::fetch::{
-    AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse,
+    FetchableTopicResponse, PartitionData,
 };
 use corelane_net::wire::{Array, Records, Uuid};
 use corelane_storage::log::store::{ReadDone, ReadError, ReadUpTo, ReadWant};
@@ -72,7 +72,7 @@ pub(super) async fn handle(call: Call) -> Reply {
         let enough = wanted.bytes_min <= bytes
             || wanted.parts.is_empty()
             || refused
-            || reads.iter().any(Result::is_err)
+            || reads.iter().any(|it| it.as_ref().map_or(true, |it| it.diverging.is_some()))
             || wanted.until <= call.node.lane().now()
             || call.node.is_stopping();
         if enough {
@@ -129,6 +129,7 @@ async fn read(call: &Call) -> Result<Wanted, Reply> {
             }
             Some(known) => Ok(ReadPart {
                 of: TopicPartition { topic: known.id, partition: PartitionIndex(index) },
+                last: LeaderEpoch(wish.last_epoch),
                 want: ReadWant {
                     from: wish.from,
                     up_to,
@@ -163,6 +164,7 @@ fn wish(it: &FetchPartition) -> Wish {
         from: Offset(it.fetch_offset),
         bytes_max: it.partition_max_bytes,
         leader_epoch: it.current_leader_epoch,
+        last_epoch: it.last_fetched_epoch,
     }
 }
 
@@ -392,6 +394,10 @@ async fn answer(call: &Call, wanted: &Wanted, reads: Reads) -> Reply {
                     last_stable_offset: done.stable.0,
                     log_start_offset: done.log_start.0,
                     aborted_transactions: aborted,
+                    diverging_epoch: done.diverging.map_or_else(
+                        Default::default,
+                        |(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 },
+                    ),
                     records: Some(Records::Outside { bytes }),
                     ..Default::default()
                 };
@@ -442,7 +448,7 @@ async fn news(call: &Call, wanted: &Wanted, reads: &Reads) -> News {
     let mut found = wanted.parts.iter().map(|part| {
         let done = part.read.ok().and_then(|_| reads.next().expect("read").as_ref().ok());
         let told = done.map(|it| Told { high_watermark: it.visible.0, log_start: it.log_start.0 });
-        (told, done.is_some_and(|it| 0 < it.bytes))
+        (told, done.is_some_and(|it| 0 < it.bytes || it.diverging.is_some()))
     });
     match &wanted.kept {
         Kept::Nothing => News { session_id: 0, told: None },

@@ -332,3 +332,55 @@ fn many_partitions_of_one_lane_are_watched() {
         assert!(Nanos::millis(300) <= took, "{took:?}");
     });
 }
+
+/// A consumer says which epoch the record before has. What it has may be another log: then it is told
+/// where the two part, and otherwise nothing changes.
+#[test]
+fn a_reader_of_another_log_is_told_where_they_part() {
+    story(2, |mut client| async move {
+        let c = &mut client;
+        let id = prepare(c).await;
+        produce(c, &[0]).await;
+        produce(c, &[0]).await;
+        let none = ErrorCode::None;
+        let out_of_range = ErrorCode::OffsetOutOfRange;
+        for (version, offset, last_fetched_epoch, error, parting) in [
+            (12, 50, 0, none, (0, 2)),
+            (18, 50, 0, none, (0, 2)),
+            (12, 3, 0, none, (0, 2)),
+            (12, 2, 0, none, (-1, -1)),
+            (12, 0, 0, none, (-1, -1)),
+            (12, 0, -1, none, (-1, -1)),
+            (12, 50, -1, out_of_range, (-1, -1)),
+            (12, 2, 1, out_of_range, (-1, -1)),
+            (11, 50, -1, out_of_range, (-1, -1)),
+        ] {
+            let part = FetchPartition {
+                fetch_offset: offset,
+                last_fetched_epoch,
+                partition_max_bytes: 1 << 20,
+                ..Default::default()
+            };
+            let (topic, topic_id) = if version < 13 { ("t", Uuid::ZERO) } else { ("", id) };
+            let topic = FetchTopic { topic, topic_id, partitions: [part].into() };
+            let request = FetchRequest {
+                max_wait_ms: if offset == 2 { 0 } else { 500_000 },
+                min_bytes: 1,
+                max_bytes: 1 << 20,
+                topics: [topic].into(),
+                ..Default::default()
+            };
+            let before = c.now();
+            let frame = c.ask(version, &request).await;
+            let told = answer(version, &frame, &request).responses.first().expect("the topic");
+            let told = told.partitions.first().expect("its partition");
+            let case = format!("version {version} from {offset} after {last_fetched_epoch}");
+            assert_eq!(told.error_code, error.code(), "{case}");
+            let found = (told.diverging_epoch.epoch, told.diverging_epoch.end_offset);
+            assert_eq!(found, parting, "{case}");
+            let records = told.records.map_or(0, |it| it.len());
+            assert_eq!(0 < records, offset == 0, "{case}");
+            assert!(c.now() < before + Nanos::secs(1), "{case} waited");
+        }
+    });
+}

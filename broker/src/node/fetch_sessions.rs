@@ -54,6 +54,8 @@ pub(crate) struct Wish {
     pub(crate) bytes_max: i32,
     /// The leader's epoch it knows, negative if none.
     pub(crate) leader_epoch: i32,
+    /// The epoch of the record before the one it wants, negative if it does not say.
+    pub(crate) last_epoch: i32,
 }
 
 /// What a client was told of a partition: its high watermark and where it starts.
@@ -381,7 +383,7 @@ mod tests {
     }
 
     fn wish(from: i64) -> Wish {
-        Wish { from: Offset(from), bytes_max: 1000, leader_epoch: -1 }
+        Wish { from: Offset(from), bytes_max: 1000, leader_epoch: -1, last_epoch: -1 }
     }
 
     fn make(sessions: &mut Sessions, now: u64, partitions: i32) -> Option<i32> {

@@ -115,6 +115,8 @@ pub struct Stored {
 #[derive(Debug, Clone, Copy)]
 pub struct ReadPart {
     pub of: TopicPartition,
+    /// The epoch of the record before, negative if the reader does not say.
+    pub last: LeaderEpoch,
     pub want: ReadWant,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use corelane_core::buf::Piece;
-use corelane_core::ids::{LaneId, Offset, PartitionIndex, TopicPartition};
+use corelane_core::ids::{LaneId, LeaderEpoch, Offset, PartitionIndex, TopicPartition};
 use corelane_core::lane::{Importance, Lane};
 use corelane_core::mailbox::{Caller, PutOff};
 use corelane_storage::compress::{Codec, Level};
@@ -203,7 +203,16 @@ impl Node {
             let mut want = part.want;
             want.bytes_max = want.bytes_max.min(bytes_max.saturating_sub(given));
             want.at_least_one &= given == 0;
-            let read = self.store().read(&part.of, &want).await;
+            let diverging = if part.last < LeaderEpoch(0) {
+                Ok(None)
+            } else {
+                self.store().diverging(&part.of, want.from, part.last)
+            };
+            let read = match diverging {
+                Ok(None) => self.store().read(&part.of, &want).await,
+                Ok(Some(told)) => Ok(told),
+                Err(error) => Err(error),
+            };
             if let Ok(read) = &read {
                 given = given.saturating_add(read.bytes);
             }

@@ -11,6 +11,7 @@ mod cold;
 mod crowd;
 pub mod damage;
 mod direct;
+mod diverge;
 mod extents;
 mod folders;
 pub mod journal;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use corelane_core::buf::Slice;
-use corelane_core::ids::{Offset, TopicPartition};
+use corelane_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use corelane_core::lane::Lane;
 use corelane_core::metrics::{Counter, Metrics};
 use corelane_core::ring::{Errno, FileRange};
@@ -153,6 +153,9 @@ pub struct ReadDone {
     pub log_start: Offset,
     /// Transactions the reader must skip; filled only when it reads up to the stable offset.
     pub aborted: Vec<Aborted>,
+    /// What the reader has is another log from here on: the last epoch that both may know, and its end.
+    /// Nothing is read then.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -478,6 +481,7 @@ impl Store {
             stable: partition.stable(),
             log_start: partition.log_start(),
             aborted,
+            diverging: None,
         })
     }
 
