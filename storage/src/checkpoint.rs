@@ -148,8 +148,130 @@ pub enum Section {
     },
 }
 
-/// Appends a section to `out`, which is a whole number of blocks long before and after; returns
-/// its checksum.
+/// A partition's record as it is written: what may be large is only looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionView<'a> {
+    pub of: TopicPartition,
+    pub topic: &'a str,
+    pub ownership: u64,
+    pub log_start: Offset,
+    pub end: Offset,
+    pub high_watermark: Offset,
+    pub epochs: &'a LeaderEpochs,
+    pub producers: &'a Producers,
+}
+
+/// A segment's record as it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentView<'a> {
+    pub base: Offset,
+    pub stored: u32,
+    pub length: u32,
+    pub sealed: bool,
+    pub extents: &'a [ExtentSum],
+}
+
+/// A section that is being written to the end of a file.
+#[must_use = "a section counts once it is ended"]
+pub struct SectionWriter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    lengths_at: usize,
+    count_at: usize,
+    count: u32,
+}
+
+impl<'a> SectionWriter<'a> {
+    /// Begins behind `out`, which is a whole number of blocks long before and after.
+    pub fn begin(
+        section: Section,
+        head: &CheckpointHead,
+        gone: &[TopicPartition],
+        out: &'a mut Vec<u8>,
+    ) -> Self {
+        assert!(out.len().is_multiple_of(BLOCK_BYTES), "sections begin at blocks");
+        let start = out.len();
+        let (kind, previous) = match section {
+            Section::Full => (0, 0),
+            Section::Delta { previous } => (1, previous),
+        };
+        out.put(&SECTION_MAGIC);
+        out.put_u16(CHECKPOINT_FORMAT);
+        out.put_u16(kind);
+        out.put_u32(0);
+        out.put_u32(previous);
+        let lengths_at = out.len();
+        out.put_u64(0);
+        out.put_u16(head.lane.0);
+        out.put_u16(0);
+        out.put_u64(head.generation);
+        out.put(&head.from.journal.0);
+        out.put_u64(head.from.incarnation);
+        out.put_u64(head.from.sequence);
+        out.put_u32(head.from.checksum);
+        out.put_u32(0);
+        out.put_u64(head.from_place.file);
+        out.put_u64(head.from_place.position);
+        out.put_u64(head.as_of);
+        out.put_u64(0);
+        debug_assert_eq!(out.len() - start, SECTION_HEADER_BYTES);
+        out.put_count(gone.len());
+        for it in gone {
+            out.put_partition(*it);
+        }
+        let count_at = out.len();
+        out.put_u32(0);
+        Self { out, start, lengths_at, count_at, count: 0 }
+    }
+
+    /// Adds a partition with its segments, oldest first and never none.
+    pub fn put<'s>(
+        &mut self,
+        it: &PartitionView<'_>,
+        segments: impl ExactSizeIterator<Item = SegmentView<'s>>,
+    ) {
+        let out = &mut *self.out;
+        assert!(it.topic.len() <= NAME_BYTES_MAX, "the rule for topic names bounds them");
+        assert!(0 < segments.len(), "a partition has a segment");
+        out.put_partition(it.of);
+        out.put_u16(it.topic.len() as u16);
+        out.put(it.topic.as_bytes());
+        out.put_u64(it.ownership);
+        out.put_i64(it.log_start.0);
+        out.put_i64(it.end.0);
+        out.put_i64(it.high_watermark.0);
+        out.put_count(segments.len());
+        for segment in segments {
+            out.put_i64(segment.base.0);
+            out.put_u32(segment.stored);
+            out.put_u32(segment.length);
+            out.put_u8(u8::from(segment.sealed));
+            put_extents(out, segment.extents);
+        }
+        it.epochs.encode(out);
+        it.producers.encode(out);
+        self.count += 1;
+    }
+
+    /// Gives the section's checksum.
+    pub fn end(self) -> u32 {
+        let Self { out, start, lengths_at, count_at, count } = self;
+        out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+        let used = out.len() - start;
+        assert!(used <= SECTION_BYTES_MAX, "a lane's partitions fit in one section");
+        let bytes = used.next_multiple_of(BLOCK_BYTES);
+        out.resize(start + bytes, 0);
+        let mut lengths = Vec::with_capacity(8);
+        lengths.put_count(bytes / BLOCK_BYTES);
+        lengths.put_count(used);
+        out[lengths_at..lengths_at + 8].copy_from_slice(&lengths);
+        let checksum = checksum::of(&out[start + UNSUMMED_BYTES..start + used]);
+        out[start + AT_CHECKSUM..start + UNSUMMED_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        checksum
+    }
+}
+
+/// Appends a whole section to `out`, see [`SectionWriter`]; returns its checksum.
 pub fn encode_section<'a>(
     section: Section,
     head: &CheckpointHead,
@@ -157,55 +279,28 @@ pub fn encode_section<'a>(
     gone: &[TopicPartition],
     out: &mut Vec<u8>,
 ) -> u32 {
-    assert!(out.len().is_multiple_of(BLOCK_BYTES), "sections begin at blocks");
-    let start = out.len();
-    let (kind, previous) = match section {
-        Section::Full => (0, 0),
-        Section::Delta { previous } => (1, previous),
-    };
-    out.put(&SECTION_MAGIC);
-    out.put_u16(CHECKPOINT_FORMAT);
-    out.put_u16(kind);
-    out.put_u32(0);
-    out.put_u32(previous);
-    let lengths_at = out.len();
-    out.put_u64(0);
-    out.put_u16(head.lane.0);
-    out.put_u16(0);
-    out.put_u64(head.generation);
-    out.put(&head.from.journal.0);
-    out.put_u64(head.from.incarnation);
-    out.put_u64(head.from.sequence);
-    out.put_u32(head.from.checksum);
-    out.put_u32(0);
-    out.put_u64(head.from_place.file);
-    out.put_u64(head.from_place.position);
-    out.put_u64(head.as_of);
-    out.put_u64(0);
-    debug_assert_eq!(out.len() - start, SECTION_HEADER_BYTES);
-    out.put_count(gone.len());
-    for it in gone {
-        out.put_partition(*it);
-    }
-    let count_at = out.len();
-    out.put_u32(0);
-    let mut count = 0_u32;
+    let mut writer = SectionWriter::begin(section, head, gone, out);
     for it in changed {
-        put_record(out, it);
-        count += 1;
+        let view = PartitionView {
+            of: it.of,
+            topic: &it.topic,
+            ownership: it.ownership,
+            log_start: it.log_start,
+            end: it.end,
+            high_watermark: it.high_watermark,
+            epochs: &it.epochs,
+            producers: &it.producers,
+        };
+        let segments = it.segments.iter().map(|it| SegmentView {
+            base: it.base,
+            stored: it.stored,
+            length: it.length,
+            sealed: it.sealed,
+            extents: &it.extents,
+        });
+        writer.put(&view, segments);
     }
-    out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
-    let used = out.len() - start;
-    assert!(used <= SECTION_BYTES_MAX, "a lane's partitions fit in one section");
-    let bytes = used.next_multiple_of(BLOCK_BYTES);
-    out.resize(start + bytes, 0);
-    let mut lengths = Vec::with_capacity(8);
-    lengths.put_count(bytes / BLOCK_BYTES);
-    lengths.put_count(used);
-    out[lengths_at..lengths_at + 8].copy_from_slice(&lengths);
-    let checksum = checksum::of(&out[start + UNSUMMED_BYTES..start + used]);
-    out[start + AT_CHECKSUM..start + UNSUMMED_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    checksum
+    writer.end()
 }
 
 impl Checkpoint {
@@ -327,28 +422,6 @@ fn read_section(reader: &mut Reader<'_>) -> Result<SectionBody, Short> {
     let count = reader.count(PARTITION_BYTES_MIN)?;
     let changed = (0..count).map(|_| take_record(reader)).collect::<Result<Vec<_>, _>>()?;
     Ok((head, gone, changed))
-}
-
-fn put_record(out: &mut Vec<u8>, it: &PartitionRecord) {
-    assert!(it.topic.len() <= NAME_BYTES_MAX, "the rule for topic names bounds them");
-    assert!(!it.segments.is_empty(), "a partition has a segment");
-    out.put_partition(it.of);
-    out.put_u16(it.topic.len() as u16);
-    out.put(it.topic.as_bytes());
-    out.put_u64(it.ownership);
-    out.put_i64(it.log_start.0);
-    out.put_i64(it.end.0);
-    out.put_i64(it.high_watermark.0);
-    out.put_count(it.segments.len());
-    for segment in &it.segments {
-        out.put_i64(segment.base.0);
-        out.put_u32(segment.stored);
-        out.put_u32(segment.length);
-        out.put_u8(u8::from(segment.sealed));
-        put_extents(out, &segment.extents);
-    }
-    it.epochs.encode(out);
-    it.producers.encode(out);
 }
 
 fn take_record(reader: &mut Reader<'_>) -> Result<PartitionRecord, Short> {

@@ -92,6 +92,12 @@ impl LeaderEpochs {
         self.starts.truncate(kept);
     }
 
+    /// Whether a log that starts at `start` has less to tell: then [`Self::truncate_start`] changes something.
+    #[must_use]
+    pub fn begins_before(&self, start: Offset) -> bool {
+        self.starts.first().is_some_and(|it| it.start < start)
+    }
+
     /// The log now starts at `start`: of the epochs before it the last one begins there.
     pub fn truncate_start(&mut self, start: Offset) {
         let after = self.starts.partition_point(|it| it.start <= start);

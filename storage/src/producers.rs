@@ -162,7 +162,8 @@ pub struct MarkerAppend {
 /// What a partition remembers of its producers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Producers {
-    known: BTreeMap<ProducerId, Producer>,
+    /// In boxes: a node of the tree has room for many, and most partitions know few.
+    known: BTreeMap<ProducerId, Box<Producer>>,
     /// Producers without an open transaction by the last offset they wrote: who is forgotten first.
     idle: BTreeMap<Offset, ProducerId>,
     /// Open transactions by first offset.
@@ -369,13 +370,15 @@ impl Producers {
         {
             self.known.remove(&oldest);
         }
-        let it = self.known.entry(id).or_insert(Producer {
-            epoch,
-            batches: Kept::default(),
-            coordinator_epoch: NO_COORDINATOR,
-            open_from: None,
-            last,
-            seen_ms,
+        let it = self.known.entry(id).or_insert_with(|| {
+            Box::new(Producer {
+                epoch,
+                batches: Kept::default(),
+                coordinator_epoch: NO_COORDINATOR,
+                open_from: None,
+                last,
+                seen_ms,
+            })
         });
         if it.open_from.is_none() {
             self.idle.remove(&it.last);
@@ -420,6 +423,12 @@ impl Producers {
     /// segments are in their indexes once [`Producers::forget_aborted`] was called.
     pub fn aborted(&self, from: Offset, below: Offset) -> impl Iterator<Item = &Aborted> {
         self.aborted.iter().filter(move |it| from <= it.last && it.first < below)
+    }
+
+    /// Whether [`Self::forget_aborted`] would drop any.
+    #[must_use]
+    pub fn has_aborted_below(&self, below: Offset) -> bool {
+        self.aborted.iter().any(|it| it.last < below)
     }
 
     /// Drops the transactions whose marker lies below `below`: they are in a durable index, or
@@ -579,7 +588,7 @@ impl Producers {
                 None => it.idle.insert(last, id).is_some(),
             };
             let producer = Producer { epoch, batches, coordinator_epoch, open_from, last, seen_ms };
-            if twice || it.known.insert(id, producer).is_some() {
+            if twice || it.known.insert(id, Box::new(producer)).is_some() {
                 return Err(Short);
             }
         }

@@ -5,6 +5,7 @@
 //! commit. Sections before it claim to know the future, so a file without its last section is not
 //! believed. The file is swapped in only once that commit is durable (CKPT-1).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use corelane_core::ids::TopicPartition;
@@ -15,7 +16,7 @@ use super::partition::Partition;
 use super::small;
 use super::store::Store;
 use crate::chain::ChainHead;
-use crate::checkpoint::{CheckpointHead, PartitionRecord, Section, SegmentRecord, encode_section};
+use crate::checkpoint::{CheckpointHead, PartitionView, Section, SectionWriter, SegmentView};
 use crate::frame::FramePlace;
 
 /// Records encoded in one step.
@@ -32,13 +33,12 @@ struct Draft {
 }
 
 impl Draft {
-    fn add(&mut self, head: &CheckpointHead, records: &[PartitionRecord], gone: &[TopicPartition]) {
-        let section = match self.last_checksum {
+    /// Where the next section belongs.
+    fn section(&self) -> Section {
+        match self.last_checksum {
             None => Section::Full,
             Some(previous) => Section::Delta { previous },
-        };
-        let sum = encode_section(section, head, records.iter(), gone, &mut self.bytes);
-        self.last_checksum = Some(sum);
+        }
     }
 }
 
@@ -116,42 +116,46 @@ impl Store {
             from_place: FramePlace { file: begins.file, position: 0 },
             as_of,
         };
-        let partitions = self.0.partitions.borrow();
-        let mut records = Vec::with_capacity(some.len());
+        let mut writer = SectionWriter::begin(draft.section(), &head, gone, &mut draft.bytes);
         for of in some {
             // Deleted since it was listed: then it was never told, or is among those gone.
-            let Some(shared) = partitions.get(of) else { continue };
+            let Some(shared) = self.partition(of) else { continue };
             let partition = shared.borrow();
             draft.told.insert(*of, partition.version);
-            records.push(record_of(&partition));
+            put(&mut writer, &partition);
         }
-        draft.add(&head, &records, gone);
+        draft.last_checksum = Some(writer.end());
     }
 }
 
-fn record_of(it: &Partition) -> PartitionRecord {
+fn put(writer: &mut SectionWriter<'_>, it: &Partition) {
     let narrow = |bytes: u64| u32::try_from(bytes).expect("segments stay below 4 GiB");
-    let segments = it.segments.iter().map(|segment| SegmentRecord {
+    let segments = it.segments.iter().map(|segment| SegmentView {
         base: segment.base,
         stored: narrow(segment.flushed),
         length: narrow(segment.len()),
         sealed: segment.finished,
-        extents: if segment.finished { Vec::new() } else { segment.extents.clone() },
+        extents: if segment.finished { &[] } else { &segment.extents },
     });
-    // It counts once the commit that moved the start is durable.
+    // It counts once the commit that moved the start is durable. Copies are made only then.
     let start = it.coming_start();
-    let (mut epochs, mut producers) = (it.epochs.clone(), it.producers.clone());
-    epochs.truncate_start(start);
-    producers.forget_aborted(start);
-    PartitionRecord {
+    let mut epochs = Cow::Borrowed(&it.epochs);
+    if it.epochs.begins_before(start) {
+        epochs.to_mut().truncate_start(start);
+    }
+    let mut producers = Cow::Borrowed(&it.producers);
+    if it.producers.has_aborted_below(start) {
+        producers.to_mut().forget_aborted(start);
+    }
+    let view = PartitionView {
         of: it.of,
-        topic: it.name.clone(),
+        topic: &it.name,
         ownership: it.ownership,
         log_start: start,
         end: it.end(),
         high_watermark: it.visible(),
-        segments: segments.collect(),
-        epochs,
-        producers,
-    }
+        epochs: &epochs,
+        producers: &producers,
+    };
+    writer.put(&view, segments);
 }

@@ -19,7 +19,7 @@
 mod slots;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -32,6 +32,7 @@ use corelane_core::sync::Event;
 use corelane_core::time::Nanos;
 
 use super::mutant::{Mutant, Mutation};
+use super::reaches::{Reach, Reaches};
 use super::small;
 use crate::frame::{
     BLOCK_BYTES, Body, ENTRY_HEADER_BYTES, Entry, FRAME_HEADER_BYTES, FrameEncoder, FrameHeader,
@@ -155,9 +156,6 @@ struct Carries {
     to: u64,
 }
 
-/// Up to where the bytes of each segment lie in some files.
-pub type Carried = BTreeMap<(TopicPartition, Offset), u64>;
-
 struct Slot {
     file: Fd,
     bytes: u64,
@@ -166,7 +164,7 @@ struct Slot {
 /// A file number that frames were written under, and what has bytes in it.
 struct Used {
     number: u64,
-    carries: Carried,
+    carries: Reaches,
     begins: ChainStart,
     slot: Slot,
 }
@@ -602,15 +600,13 @@ impl Journal {
     /// The segments with bytes in files up to `number`, and up to where: from there on, their bytes
     /// are in later files.
     #[must_use]
-    pub fn carried_in(&self, number: u64) -> Carried {
+    pub fn carried_in(&self, number: u64) -> Vec<Reach> {
         let state = self.0.state.borrow();
-        let mut all = Carried::new();
+        let mut all = Reaches::default();
         for file in state.used.iter().filter(|it| it.number <= number) {
-            for (segment, to) in &file.carries {
-                reach(&mut all, *segment, *to);
-            }
+            all.add_all(&file.carries);
         }
-        all
+        all.into_ordered()
     }
 
     /// Gives files up to `number` back for writing. Everything in them must be durable elsewhere.
@@ -739,7 +735,7 @@ impl Journal {
             state.wanted_bytes = 0;
             let begins =
                 ChainStart { file: number, sequence: state.sequence, checksum: state.previous };
-            state.used.push_back(Used { number, carries: Carried::new(), begins, slot });
+            state.used.push_back(Used { number, carries: Reaches::default(), begins, slot });
             state.position = 0;
             self.0.hungry.notify();
         }
@@ -761,7 +757,7 @@ impl Journal {
         let sealed = frame.encoder.seal(frame.buf.spare_mut(), &header);
         frame.buf.advance(sealed.bytes);
         for it in &frame.notes.carries {
-            reach(&mut used.carries, (it.of, it.segment), it.to);
+            used.carries.add(((it.of, it.segment), it.to));
         }
         let next = Sealed {
             file: used.slot.file.clone(),
@@ -811,11 +807,6 @@ impl Journal {
         let is_next = completed[first].0 == self.0.durable.get() + 1;
         (is_next || unordered).then(|| completed.swap_remove(first))
     }
-}
-
-fn reach(carried: &mut Carried, segment: (TopicPartition, Offset), to: u64) {
-    let reached = carried.entry(segment).or_default();
-    *reached = to.max(*reached);
 }
 
 struct Sealed {

@@ -11,7 +11,7 @@
 //!   it to the same partition: it would overtake when the first is sent again;
 //! - LINE-3: a share of the lane's memory is left to what makes room.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -33,6 +33,9 @@ const LOOK: Nanos = Nanos::millis(2);
 /// The longest wait, whatever the client would allow.
 const WAIT_MAX: Nanos = Nanos::secs(300);
 
+/// The end of a patience that nobody loses.
+const NEVER: Nanos = Nanos(u64::MAX);
+
 struct Waiting {
     of: TopicPartition,
     from: SocketAddr,
@@ -45,6 +48,8 @@ struct Waiting {
 /// The appends of one lane that wait.
 pub(super) struct Line {
     waiting: RefCell<VecDeque<Waiting>>,
+    /// Nobody in the line gives up before.
+    patient_until: Cell<Nanos>,
     came: Event,
     waited: Counter,
     given_up: Counter,
@@ -56,6 +61,7 @@ impl Line {
     pub(super) fn new(lane: &Lane, metrics: &Metrics) -> Self {
         Self {
             waiting: RefCell::default(),
+            patient_until: Cell::new(NEVER),
             came: Event::new(lane),
             waited: metrics.counter("log.appends_waited"),
             given_up: metrics.counter("log.appends_given_up"),
@@ -130,6 +136,7 @@ impl Store {
         let until = until.min(now + WAIT_MAX);
         let it = Waiting { of: *of, from, batch, since: now, until, giver };
         line.waiting.borrow_mut().push_back(it);
+        line.patient_until.set(line.patient_until.get().min(until));
         line.waited.add(1);
         line.came.notify();
         self.0.upkeep.notify();
@@ -220,10 +227,12 @@ impl Store {
     fn give_up_late(&self) {
         let line = &self.0.line;
         let now = self.0.lane.now();
-        let mut waiting = line.waiting.borrow_mut();
-        if waiting.iter().all(|it| now < it.until) {
+        // Not asked of each of them: the line may be long, and something moves all the time.
+        if now < line.patient_until.get() {
             return;
         }
+        let mut waiting = line.waiting.borrow_mut();
+        let mut patient_until = NEVER;
         let mut given_up = BTreeSet::new();
         for it in std::mem::take(&mut *waiting) {
             let key = (it.from, it.of);
@@ -232,9 +241,11 @@ impl Store {
                 line.given_up.add(1);
                 it.giver.give(Err(AppendError::TimedOut));
             } else {
+                patient_until = patient_until.min(it.until);
                 waiting.push_back(it);
             }
         }
+        line.patient_until.set(patient_until);
     }
 
     pub(super) fn start_line(&self) {

@@ -21,6 +21,7 @@ pub mod mutant;
 pub mod open;
 mod pace;
 pub mod partition;
+pub mod reaches;
 mod relief;
 mod remove;
 mod retire;

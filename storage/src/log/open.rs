@@ -177,8 +177,21 @@ impl Store {
         base: Offset,
         up_to: u64,
     ) -> Result<(), Errno> {
+        // Thousands of them follow each other: all use the same memory.
+        let mut bytes = self.0.keep.carrying.take();
+        let done = self.carry_by(shared, base, up_to, &mut bytes).await;
+        self.0.keep.carrying.replace(bytes);
+        done
+    }
+
+    async fn carry_by(
+        &self,
+        shared: &Shared,
+        base: Offset,
+        up_to: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
         let mut at = 0;
-        let mut bytes = Vec::new();
         loop {
             let needed = {
                 let partition = shared.borrow();
@@ -204,11 +217,12 @@ impl Store {
             if to <= at || at < segment.tail.start() {
                 return Ok(());
             }
-            segment.tail.copy(at, to, &mut bytes);
+            bytes.reserve((to - at) as usize);
+            segment.tail.copy(at, to, bytes);
             let end = partition.end();
             let position = u32::try_from(at).expect("segments stay below 4 GiB");
             let head = head_of(&partition, end, end, base, position);
-            self.0.journal.push(&Entry { head, body: Body::Carried { bytes: &bytes } }, None);
+            self.0.journal.push(&Entry { head, body: Body::Carried { bytes } }, None);
             self.0.keep.counts.carried.add(bytes.len() as u64);
             at = to;
         }

@@ -142,6 +142,8 @@ pub(super) struct Keep {
     pub(super) given_up: Cell<u64>,
     sections: Cell<u64>,
     pub(super) relief: Relief,
+    /// Where bytes are put together that are carried.
+    pub(super) carrying: RefCell<Vec<u8>>,
     /// Partitions of which segments may lie below the log's start.
     pub(super) started: RefCell<BTreeSet<TopicPartition>>,
     /// When it was last looked how much room there is on the disk, and for silent producers.
@@ -192,6 +194,7 @@ impl Keep {
             given_up: Cell::new(0),
             sections: Cell::new(0),
             relief: Relief::default(),
+            carrying: RefCell::default(),
             started: RefCell::default(),
             space_looked: Cell::new(None),
             expiry_looked: Cell::new(lane.now()),
