@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod config;
 pub mod edge;
+mod ending;
 pub mod exit;
 mod file_systems;
 pub mod groups;

@@ -18,6 +18,7 @@ use corelane_core::ring::real::{Refusal, check_direct_io};
 use crate::boot::{self, Boot, Gate, Ports, Ready, Report, Reporter, Trouble};
 use crate::config::keys;
 use crate::config::load::Config;
+use crate::ending::{Ending, Meant};
 use crate::exit::Exit;
 use crate::mutant::Mutation;
 use crate::speech::{print, say};
@@ -163,7 +164,7 @@ fn run(
     watch(&reports, lanes, config)
 }
 
-/// SIGTERM and SIGINT end the broker in good order; a second one ends it at once. SIGUSR1 asks the
+/// SIGTERM, SIGINT and SIGHUP end the broker in good order; one that comes later ends it at once. SIGUSR1 asks the
 /// lanes how they are doing.
 fn obey(
     signals: Signals,
@@ -174,17 +175,19 @@ fn obey(
 ) -> Result<(), Errno> {
     let wakes: Vec<_> = (0..lanes.get()).map(|it| running.remote(LaneId(it))).collect();
     let (stopping, asked) = (Arc::clone(stopping), Arc::clone(asked));
-    let take = move |signal| {
+    let mut ending = Ending::default();
+    let take = move |signal, now| {
         match signal {
             Signal::Report => {
                 asked.fetch_add(1, Ordering::SeqCst);
             }
-            Signal::Terminate | Signal::Interrupt => {
-                if stopping.swap(true, Ordering::SeqCst) {
+            Signal::Terminate | Signal::Interrupt | Signal::HangUp => match ending.wish(now) {
+                Meant::InGoodOrder => stopping.store(true, Ordering::SeqCst),
+                Meant::AtOnce => {
                     say("told to end twice: it ends at once, and not in good order");
                     std::process::exit(Exit::Failure as i32);
                 }
-            }
+            },
         }
         for wake in &wakes {
             wake.wake();

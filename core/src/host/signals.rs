@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 use std::thread::JoinHandle;
 
 use crate::ring::Errno;
+use crate::ring::real::now;
+use crate::time::Nanos;
 
 /// What the process is told from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +16,16 @@ pub enum Signal {
     Terminate,
     /// SIGINT: the same, from a terminal.
     Interrupt,
+    /// SIGHUP: the same, when the terminal is gone.
+    HangUp,
     /// SIGUSR1: say how you are.
     Report,
 }
 
-const SIGNALS: [(libc::c_int, Signal); 3] = [
+const SIGNALS: [(libc::c_int, Signal); 4] = [
     (libc::SIGTERM, Signal::Terminate),
     (libc::SIGINT, Signal::Interrupt),
+    (libc::SIGHUP, Signal::HangUp),
     (libc::SIGUSR1, Signal::Report),
 ];
 
@@ -40,7 +45,11 @@ impl Signals {
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: made whole by the call above.
         let mut set = unsafe { set.assume_init() };
-        for (number, _) in SIGNALS {
+        for (number, signal) in SIGNALS {
+            // Somebody started us so that we outlive the terminal.
+            if signal == Signal::HangUp && is_ignored(number) {
+                continue;
+            }
             // SAFETY: the set lives through the call and the signals exist.
             unsafe { libc::sigaddset(&raw mut set, number) };
         }
@@ -64,21 +73,30 @@ impl Signals {
         if errno == 0 { taken.ok_or(Errno::INVAL) } else { Err(Errno(errno)) }
     }
 
-    /// A thread that gives each signal to `take` until it has enough. Ending the process ends it.
+    /// A thread that gives each signal, and when it came, to `take` until it has enough. Ending the process ends it.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn watch(
         self,
-        mut take: impl FnMut(Signal) -> ControlFlow<()> + Send + 'static,
+        mut take: impl FnMut(Signal, Nanos) -> ControlFlow<()> + Send + 'static,
     ) -> Result<JoinHandle<Result<(), Errno>>, Errno> {
         let body = move || {
-            while take(self.next()?).is_continue() {}
+            while take(self.next()?, now()).is_continue() {}
             Ok(())
         };
         let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(body);
         spawned.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))
     }
+}
+
+/// Whether the process was started with this signal ignored.
+fn is_ignored(number: libc::c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is changed, and what is set now is written to the memory given for it.
+    let done = unsafe { libc::sigaction(number, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the call above made it whole, if it says that it was done.
+    done == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 #[cfg(test)]

@@ -430,6 +430,11 @@ impl RealRing {
     }
 }
 
+/// The clock of every real ring.
+pub(crate) fn now() -> Nanos {
+    Nanos(sys::clock(libc::CLOCK_MONOTONIC) as u64)
+}
+
 impl Ring for RealRing {
     fn submit(&mut self, op: Op) -> Result<Ticket, Op> {
         if self.flights.is_full() {
@@ -487,7 +492,7 @@ impl Ring for RealRing {
     }
 
     fn now(&self) -> Nanos {
-        Nanos(sys::clock(libc::CLOCK_MONOTONIC) as u64)
+        now()
     }
 
     fn wall(&self) -> WallMillis {
