@@ -214,7 +214,8 @@ fn told(found: &Found) -> Vec<String> {
 pub(super) fn said(notice: &Notice) -> String {
     match notice {
         Notice::TornEnd { lane, sequence } => format!(
-            "the journal of lane {lane} ends inside commit {sequence}, which was never acknowledged"
+            "the journal of lane {lane} was read up to commit {sequence}; of what was being written behind \
+             it, nobody had been told"
         ),
         Notice::Stray { folder } => {
             format!("{} belongs to no partition and is set aside", folder.display())
@@ -261,6 +262,15 @@ pub(super) fn cannot_open(config: &Config, error: &OpenError) -> Trouble {
     Trouble { exit, what: format!("cannot use the data directory {}: {error}", config.data) }
 }
 
+/// An address that is not this machine's, or not ours to take, is a mistake of the configuration.
+fn cannot_listen(errno: Errno) -> Exit {
+    match errno {
+        Errno::ADDRINUSE => Exit::AddressInUse,
+        Errno::ADDRNOTAVAIL | Errno::ACCES | Errno::PERM => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
 /// Binds every listener once, alone: a port that is in use must be an error, and not a share of
 /// somebody else's clients. Then all lanes know which ports they share.
 async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketAddr)>, Trouble> {
@@ -269,10 +279,7 @@ async fn find_ports(lane: &Lane, config: &Config) -> Result<Vec<(String, SocketA
     for listener in &config.listeners {
         let addr = SocketAddr::new(listener.address, listener.port);
         let (socket, addr) = listen(lane, addr, false).await.map_err(|errno| {
-            let exit = match errno {
-                Errno::ADDRINUSE => Exit::AddressInUse,
-                _ => Exit::Failure,
-            };
+            let exit = cannot_listen(errno);
             Trouble { exit, what: format!("cannot listen on {addr} ({}): {errno}", listener.name) }
         })?;
         held.push(socket);
@@ -289,6 +296,18 @@ mod tests {
     fn warned(file_system: &str) -> Option<String> {
         let file_system = file_system.to_owned();
         misplaced("/srv/log", &Ok(Space { total_bytes: 1, free_bytes: 1, file_system }))
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_ours_is_a_mistake_of_the_configuration() {
+        for (errno, exit) in [
+            (Errno::ADDRINUSE, Exit::AddressInUse),
+            (Errno::ADDRNOTAVAIL, Exit::Usage),
+            (Errno::ACCES, Exit::Usage),
+            (Errno::NOMEM, Exit::Failure),
+        ] {
+            assert_eq!(cannot_listen(errno), exit, "{errno}");
+        }
     }
 
     #[test]

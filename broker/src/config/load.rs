@@ -178,9 +178,14 @@ impl Taking {
                     "environment variable {variable} names no key and is ignored; did you mean {flag}?"
                 )),
                 None => {
-                    let names: Vec<_> = BROKER_KEYS.iter().map(|it| variable_of(it.name)).collect();
-                    let nearest = nearest(variable, names.iter().map(String::as_str));
-                    let hint = nearest.map_or(String::new(), |it| format!("; did you mean {it}?"));
+                    // What all have in front says nothing about how near two are.
+                    let plain = |it: &str| it[VARIABLE_PREFIX.len()..].to_owned();
+                    let variables = BROKER_KEYS.iter().map(|it| variable_of(it.name));
+                    let names: Vec<_> = variables.map(|it| plain(&it)).collect();
+                    let nearest = nearest(&plain(variable), names.iter().map(String::as_str));
+                    let hint = nearest.map_or(String::new(), |it| {
+                        format!("; did you mean {VARIABLE_PREFIX}{it}?")
+                    });
                     let warning = format!(
                         "environment variable {variable} names no key and is ignored{hint}"
                     );
@@ -244,6 +249,17 @@ impl Taking {
                 listeners = resolved;
                 self.warnings.extend(warnings);
             }
+        }
+        let (largest, request) = (&keys::MESSAGE_BYTES_MAX, &keys::REQUEST_BYTES_MAX);
+        if settings.number(request) < settings.number(largest) {
+            self.warnings.push(format!(
+                "{} is {}, and no request may be larger than {} = {}: batches near it close their \
+                 connection; raise the second",
+                largest.name,
+                settings.number(largest),
+                request.name,
+                settings.number(request)
+            ));
         }
         for (row, what) in ALONE {
             if 1 < settings.number(row) {
@@ -397,6 +413,17 @@ mod tests {
         assert!(config.warnings.is_empty(), "no more copies are asked for than there are");
         let config = load(&inputs("", "default.replication.factor = 1")).unwrap();
         assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_fits_in_no_request_warns() {
+        let config = load(&inputs("", "message.max.bytes = 200000000")).unwrap();
+        assert_eq!(
+            config.warnings,
+            ["message.max.bytes is 200000000, and no request may be larger than \
+              socket.request.max.bytes = 104857600: batches near it close their connection; raise the \
+              second"]
+        );
     }
 
     #[test]

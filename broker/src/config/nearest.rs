@@ -1,7 +1,7 @@
 //! The name somebody probably meant.
 
 /// Further apart than this share of its length, two names have nothing to do with each other.
-const DISTANCE_SHARE_MAX: usize = 3;
+const DISTANCE_SHARE_MAX: usize = 5;
 
 /// The candidate closest to `name`, if any is close enough to be worth naming.
 #[must_use]
@@ -9,7 +9,7 @@ pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let limit = (name.chars().count() / DISTANCE_SHARE_MAX).max(2);
+    let limit = (name.chars().count() / DISTANCE_SHARE_MAX).max(1);
     let measured = candidates.into_iter().map(|it| (distance(name, it), it));
     measured.filter(|(far, _)| *far <= limit).min_by_key(|(far, _)| *far).map(|(_, it)| it)
 }
@@ -49,6 +49,7 @@ mod tests {
         assert_eq!(nearest("num.partition", names), Some("num.partitions"));
         assert_eq!(nearest("num.partitoins", names), Some("num.partitions"));
         assert_eq!(nearest("zookeeper.connect", names), None);
+        assert_eq!(nearest("log.retries.ms", names), None, "other words of the same family");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use corelane_net::messages::find_coordinator::{
 };
 
 use super::Call;
+use crate::config::keys;
 use crate::edge::Code;
 
 /// From this version on several keys are asked at once.
@@ -23,6 +24,12 @@ const SHARE_FROM: i16 = 6;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
+
+/// What is said where the offsets can have no topic.
+const TOO_FEW_NODES: &str = "The topic of the offsets cannot be made: offsets.topic.replication.factor is larger \
+                             than 1, and this node is alone; set it to 1";
+
+const NO_SHARE_GROUPS: &str = "There are no share groups yet";
 
 /// What is said with the refusal of a transaction.
 const NO_TRANSACTIONS: &str = "There are no transactions yet; set no transactional.id";
@@ -44,18 +51,22 @@ pub(super) async fn handle(call: Call) -> Reply {
         };
         found.push((key, error));
     }
-    answer(&call, &found).await
+    answer(&call, kind, &found).await
 }
 
 /// What people are told beside the code.
-fn words(error: ErrorCode) -> Option<&'static str> {
+fn words(kind: i8, offsets_replicas: i64, error: ErrorCode) -> &'static str {
     match error {
-        ErrorCode::TransactionalIdAuthorizationFailed => Some(NO_TRANSACTIONS),
-        _ => Some(""),
+        ErrorCode::TransactionalIdAuthorizationFailed => NO_TRANSACTIONS,
+        ErrorCode::CoordinatorNotAvailable if kind == SHARE => NO_SHARE_GROUPS,
+        ErrorCode::CoordinatorNotAvailable if 1 < offsets_replicas => TOO_FEW_NODES,
+        _ => "",
     }
 }
 
-async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
+async fn answer(call: &Call, kind: i8, found: &[(String, Option<ErrorCode>)]) -> Reply {
+    let replicas = call.node.facts().config.settings.number(&keys::OFFSETS_REPLICATION_FACTOR);
+    let words = |error| Some(words(kind, replicas, error));
     let endpoint = call.node.endpoint(&call.peer.listener);
     let tell = |(key, error): &'_ (String, Option<ErrorCode>)| match error {
         None => {
@@ -90,4 +101,20 @@ async fn answer(call: &Call, found: &[(String, Option<ErrorCode>)]) -> Reply {
         ..Default::default()
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let unavailable = ErrorCode::CoordinatorNotAvailable;
+        assert_eq!(words(GROUP, 3, unavailable), TOO_FEW_NODES);
+        assert_eq!(words(GROUP, 1, unavailable), "", "it comes by itself");
+        assert_eq!(words(SHARE, 1, unavailable), NO_SHARE_GROUPS);
+        assert_eq!(words(GROUP, 3, ErrorCode::None), "");
+        let refused = ErrorCode::TransactionalIdAuthorizationFailed;
+        assert_eq!(words(TRANSACTION, 1, refused), NO_TRANSACTIONS);
+    }
 }

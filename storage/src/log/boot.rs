@@ -118,7 +118,7 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A journal ended in the middle of a commit that nobody was told of.
+    /// A journal ends behind this commit; what may be behind it, nobody was told of.
     TornEnd { lane: LaneId, sequence: u64 },
     /// A partition's folder that no checkpoint knows. It is set aside when the start completes.
     Stray { folder: PathBuf },
