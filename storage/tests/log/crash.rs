@@ -53,7 +53,7 @@ pub(crate) fn config(broken: Mutation, large: Large) -> LogConfig {
 }
 
 /// Writers that append at once, so that commits overlap.
-const WRITERS: u64 = 5;
+pub(crate) const WRITERS: u64 = 5;
 
 /// A small generator: the workload is the same for the same seed.
 struct Dice(u64);
@@ -77,7 +77,7 @@ async fn create(store: &Store, model: &Shared, of: TopicPartition, name: &str) -
 
 /// One writer: its own partitions, one of them deleted and created again now and then. Ends early
 /// when the directory is fenced.
-async fn writer(
+pub(crate) async fn writer(
     store: Store,
     model: Shared,
     number: u64,
@@ -560,13 +560,10 @@ fn a_start_on_what_was_left_goes_on_and_starts_again() {
 }
 
 /// A fault of the disk in the middle: the log may end there, but keeps what it promised.
-pub(crate) fn with_a_failed_write(broken: Mutation) -> Option<String> {
+pub(crate) fn with_a_failure(fault: Fault, broken: Mutation) -> Option<String> {
     for seed in 20..26 {
-        let recorded = record(Scenario {
-            broken,
-            fault: Some((Fault::WriteError, 60)),
-            ..Scenario::new(seed, 25)
-        });
+        let recorded =
+            record(Scenario { broken, fault: Some((fault, 60)), ..Scenario::new(seed, 25) });
         if let (_, Some(wrong)) = cut_everywhere(&recorded, 12, &ALL_CUTS, None) {
             return Some(wrong);
         }
@@ -576,7 +573,13 @@ pub(crate) fn with_a_failed_write(broken: Mutation) -> Option<String> {
 
 #[test]
 fn a_write_that_fails_ends_the_run_and_breaks_no_promise() {
-    assert_eq!(with_a_failed_write(None), None);
+    assert_eq!(with_a_failure(Fault::WriteError, None), None);
+}
+
+/// What it covered is forgotten by the disk, and the next flush would succeed without it.
+#[test]
+fn a_flush_that_fails_ends_the_run_and_breaks_no_promise() {
+    assert_eq!(with_a_failure(Fault::FlushError, None), None);
 }
 
 /// Cuts only where something was just promised, and leaves only what is durable. How many

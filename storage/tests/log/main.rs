@@ -10,6 +10,7 @@ mod lanes;
 mod leave;
 mod line;
 mod many;
+mod media;
 mod model;
 mod mutants;
 mod newer;

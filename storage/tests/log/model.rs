@@ -71,12 +71,29 @@ struct Required {
     deleted: bool,
 }
 
+/// The batches of a log as they are, by base offset.
+pub(crate) type Held = Vec<(i64, Vec<u8>)>;
+
 /// Compares what was found with what was promised and attempted. The first difference, if any.
 pub(crate) fn compare(
     model: &Model,
     promised: u64,
     disk: &Disk,
     found: &[RecoveredPartition],
+) -> Result<(), String> {
+    compare_with(model, promised, found, |it| match &it.damage {
+        Some(damage) => Err(format!("{} is offline: {damage:?}", it.of)),
+        None => bytes_of(it, disk).map(Some),
+    })
+}
+
+/// The same, where somebody else says what partitions hold; nothing is asked of those of which
+/// nothing is said.
+pub(crate) fn compare_with(
+    model: &Model,
+    promised: u64,
+    found: &[RecoveredPartition],
+    mut held: impl FnMut(&RecoveredPartition) -> Result<Option<Held>, String>,
 ) -> Result<(), String> {
     let mut required: BTreeMap<TopicPartition, Required> = BTreeMap::new();
     for (of, it) in &model.promises[..promised as usize] {
@@ -103,13 +120,10 @@ pub(crate) fn compare(
         if required.deleted {
             return Err(format!("{of} is back"));
         }
-        if let Some(damage) = &it.damage {
-            return Err(format!("{of} is offline: {damage:?}"));
-        }
+        let Some(held) = held(it)? else { continue };
         if it.log_start < required.start || attempts.start.max(0) < it.log_start.0 {
             return Err(format!("{of} starts at {}, not {}", it.log_start, required.start));
         }
-        let held = bytes_of(it, disk)?;
         fits(it, &held, attempts, required.deeds)?;
     }
     match seen.first_key_value() {
@@ -119,7 +133,7 @@ pub(crate) fn compare(
 }
 
 /// The batches that are left from the first readable segment on, by base offset.
-fn bytes_of(it: &RecoveredPartition, disk: &Disk) -> Result<Vec<(i64, Vec<u8>)>, String> {
+fn bytes_of(it: &RecoveredPartition, disk: &Disk) -> Result<Held, String> {
     let of = it.of;
     let mut at = it.segments[0].base;
     if it.log_start < at {
@@ -213,6 +227,8 @@ fn knows_producers(
 ) -> Result<(), String> {
     let cut = deeds.iter().any(|it| matches!(it, Deed::Cut { .. }));
     let froms = log.iter().take_while(|of| cut && of.0 <= it.log_start.0).count().max(1);
+    // All of what was cut back may be below its start.
+    let froms = froms + usize::from(cut && it.log_start == it.end);
     let theirs: Vec<_> = it.producers.describe().collect();
     let mut ours = Vec::new();
     for from in 0..froms {

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use corelane_core::ring::sim::{Faults, World};
+use corelane_core::ring::sim::{Fault, Faults, World};
 use corelane_storage::log::mutant::{Mutant, Mutation};
 use corelane_storage::log::open::LogConfig;
+use corelane_storage::log::store::Store;
 
-use crate::crash::{believes_what_is_torn, breaks_a_promise, with_a_failed_write};
+use crate::crash::{believes_what_is_torn, breaks_a_promise, with_a_failure};
 use crate::harness::{append, batch_of, config, partition, rules, run, start};
 
 /// Whether something is amiss with this mistake. Each has its own way to show.
@@ -19,10 +20,12 @@ fn noticed(mutant: Mutant) -> bool {
         | Mutant::NoDirFlush
         | Mutant::ExtentBeforeItsBytes
         | Mutant::StartBeforeDurable => breaks_a_promise(mutant),
-        Mutant::IgnoredFlushError => with_a_failed_write(Some(mutant)).is_some(),
+        Mutant::IgnoredFlushError => with_a_failure(Fault::WriteError, Some(mutant)).is_some(),
         Mutant::NoFrameChecksum | Mutant::NoFrameChain => believes_what_is_torn(mutant),
         Mutant::PartialBlockRewritten => !block_goes_well(Some(mutant)),
-        Mutant::DedupWindowOfOne => !all_recognised(Some(mutant)),
+        Mutant::DedupWindowOfOne => {
+            !all_recognised(Some(mutant), false) && !all_recognised(Some(mutant), true)
+        }
     }
 }
 
@@ -91,11 +94,11 @@ fn block_goes_well(broken: Mutation) -> bool {
 
 #[test]
 fn a_producer_of_which_only_one_batch_is_known_is_noticed() {
-    assert!(all_recognised(None));
+    assert!(all_recognised(None, false) && all_recognised(None, true));
     assert!(noticed(Mutant::DedupWindowOfOne));
 }
 
-fn all_recognised(broken: Mutation) -> bool {
+fn all_recognised(broken: Mutation, after_restart: bool) -> bool {
     let mut world = World::new(4, Faults::none());
     let node = world.node(1);
     let of = partition(1, 0);
@@ -108,10 +111,24 @@ fn all_recognised(broken: Mutation) -> bool {
         for sequence in 0..5 {
             append(&store, &of, batch_of(9, sequence, sequence as u64, 300)).await;
         }
-        for sequence in 0..5 {
-            let again = store.append(&of, &mut batch_of(9, sequence, sequence as u64, 300), false);
-            told.set(told.get() && again.is_ok_and(|it| it.duplicate));
+        if !after_restart {
+            told.set(knows_all(&store));
         }
     });
+    if after_restart {
+        let told = Rc::clone(&all);
+        run(&mut world, node, move |lane| async move {
+            let config = LogConfig { broken, ..config() };
+            let (store, _) = start(&lane, &config).await.expect("starts");
+            told.set(knows_all(&store));
+        });
+    }
     all.get()
+}
+
+fn knows_all(store: &Store) -> bool {
+    (0..5).all(|sequence| {
+        let mut again = batch_of(9, sequence, sequence as u64, 300);
+        store.append(&partition(1, 0), &mut again, false).is_ok_and(|it| it.duplicate)
+    })
 }
