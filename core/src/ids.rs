@@ -23,12 +23,6 @@ impl Offset {
         Self(self.0.checked_add(i64::from(records)).expect("an offset beyond i64"))
     }
 
-    /// `advance` for offsets that come from outside.
-    #[must_use]
-    pub fn checked_advance(self, records: u32) -> Option<Self> {
-        self.0.checked_add(i64::from(records)).map(Self)
-    }
-
     /// How many offsets lie between `from` and this one; negative when this one is before it.
     #[must_use]
     pub fn distance_from(self, from: Self) -> i64 {

@@ -413,12 +413,6 @@ impl Producers {
         unstable.copied().unwrap_or(high_watermark).min(high_watermark)
     }
 
-    /// The first offset of the oldest open transaction.
-    #[must_use]
-    pub fn first_open(&self) -> Option<Offset> {
-        self.open.keys().next().copied()
-    }
-
     /// Transactions taken back that overlap the offsets from `from` up to `below`. Those of sealed
     /// segments are in their indexes once [`Producers::forget_aborted`] was called.
     pub fn aborted(&self, from: Offset, below: Offset) -> impl Iterator<Item = &Aborted> {

@@ -229,14 +229,6 @@ impl Recurring {
         std::future::poll_fn(|_| self.poll_next()).await
     }
 
-    /// Whether a result is there already.
-    #[must_use]
-    pub fn has_next(&self) -> bool {
-        let Some((_, key)) = self.submitted.filter(|_| !self.over) else { return false };
-        let mut slots = self.lane.0.slots.borrow_mut();
-        matches!(slots.at(key), Slot::Recurring { kept, .. } if !kept.is_empty())
-    }
-
     /// Asks for the end. Results already on their way still come.
     pub fn stop(&mut self) {
         if let (Some((ticket, _)), false) = (self.submitted, self.over) {
