@@ -1,15 +1,14 @@
 //! The codecs of a batch's records, bounded.
 //!
 //! A compressed batch comes from outside and may unfold to anything. Decompression therefore takes
-//! a limit, works in small steps and stops at the first byte beyond; memory never exceeds the
-//! limit, whatever the stream claims about itself. [`decompressed_bytes_max`] is the limit for a
-//! client's batch; what is beyond [`held_bytes_max`] is walked as it comes (`crate::stream`).
+//! a limit ([`decompressed_bytes_max`] for a client's batch) and works in small steps
+//! (`crate::unfold`); what is beyond [`held_bytes_max`] is walked as it comes (`crate::stream`).
 //!
 //! A lane keeps one [`Decompressor`] and one [`Compressor`] and uses them again for every batch.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
-use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
+pub use crate::unfold::Decompressor;
 
 /// How many times its compressed size a client's batch may unfold to.
 pub const RATIO_MAX: usize = 1_000;
@@ -23,12 +22,6 @@ const HELD_BYTES_MIN: usize = 8 << 20;
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// The largest zstd window, as a power of two: 8 MiB.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// The most bytes decompressed between two looks at the limit.
-const STEP_BYTES_MAX: usize = 64 << 10;
-/// The least: small batches need not have large memory cleared for them.
-const STEP_BYTES_MIN: usize = 4 << 10;
-/// Output memory a lane keeps between batches; what a rare large batch took beyond is given back.
-const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// The bound for a client's batch of `compressed` bytes. What a topic takes does not come into it: that is
 /// about compressed bytes.
@@ -101,172 +94,6 @@ pub enum DecompressError {
     TooLarge { limit: usize },
 }
 
-/// Decompression with memory that is used again.
-pub struct Decompressor {
-    out: Vec<u8>,
-    snappy: snap::raw::Decoder,
-    zstd: Option<ZstdDecoder<'static>>,
-}
-
-impl std::fmt::Debug for Decompressor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decompressor").field("kept_bytes", &self.out.capacity()).finish()
-    }
-}
-
-impl Default for Decompressor {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Decompressor {
-    /// Allocates nothing until the first compressed batch.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { out: Vec::new(), snappy: snap::raw::Decoder::new(), zstd: None }
-    }
-
-    /// Unfolds `source` to at most `limit` bytes, which stay until the next call.
-    ///
-    /// # Errors
-    /// When the bytes are malformed, or unfold to more.
-    pub fn decompress<'a>(
-        &'a mut self,
-        codec: Codec,
-        source: &'a [u8],
-        limit: usize,
-    ) -> Result<&'a [u8], DecompressError> {
-        if self.out.capacity() > KEPT_BYTES_MAX {
-            self.out = Vec::new();
-        }
-        self.out.clear();
-        let step = step_bytes(source.len());
-        match codec {
-            Codec::None if source.len() > limit => Err(DecompressError::TooLarge { limit }),
-            Codec::None => return Ok(source),
-            Codec::Gzip => read_all(
-                flate2::bufread::MultiGzDecoder::new(source),
-                codec,
-                step,
-                limit,
-                &mut self.out,
-            ),
-            Codec::Lz4 => {
-                let mut decoder = lz4_flex::frame::FrameDecoder::new(source);
-                read_all(&mut decoder, codec, step, limit, &mut self.out).and_then(|()| {
-                    let whole = decoder.get_ref().is_empty();
-                    whole.then_some(()).ok_or(DecompressError::Malformed { codec })
-                })
-            }
-            Codec::Snappy => self.snappy(source, limit),
-            Codec::Zstd => self.zstd(source, limit),
-        }?;
-        Ok(&self.out)
-    }
-
-    /// Snappy comes in two forms: one raw block (librdkafka and most), or Java's chunks, each a
-    /// raw block behind its length, after a header of sixteen bytes.
-    fn snappy(&mut self, source: &[u8], limit: usize) -> Result<(), DecompressError> {
-        if !source.starts_with(&XERIAL_MAGIC) {
-            return self.snappy_block(source, limit);
-        }
-        let wrong = DecompressError::Malformed { codec: Codec::Snappy };
-        let mut rest = source;
-        while !rest.is_empty() {
-            // Streams written one after the other repeat the header.
-            if rest.starts_with(&XERIAL_MAGIC) {
-                rest = rest.get(XERIAL_HEADER_BYTES..).ok_or(wrong)?;
-                continue;
-            }
-            let (length, after) = rest.split_first_chunk().ok_or(wrong)?;
-            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| wrong)?;
-            let (block, after) = after.split_at_checked(length).ok_or(wrong)?;
-            self.snappy_block(block, limit)?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    fn snappy_block(&mut self, block: &[u8], limit: usize) -> Result<(), DecompressError> {
-        let wrong = DecompressError::Malformed { codec: Codec::Snappy };
-        let claimed = snap::raw::decompress_len(block).map_err(|_| wrong)?;
-        let before = self.out.len();
-        if limit - before < claimed {
-            return Err(DecompressError::TooLarge { limit });
-        }
-        // A block cannot honestly claim more: three bytes copy at most sixty-four.
-        if block.len().saturating_mul(SNAPPY_RATIO_MAX) < claimed {
-            return Err(wrong);
-        }
-        self.out.resize(before + claimed, 0);
-        let written = self.snappy.decompress(block, &mut self.out[before..]).map_err(|_| wrong)?;
-        self.out.truncate(before + written);
-        Ok(())
-    }
-
-    fn zstd(&mut self, source: &[u8], limit: usize) -> Result<(), DecompressError> {
-        let wrong = DecompressError::Malformed { codec: Codec::Zstd };
-        let decoder = match &mut self.zstd {
-            Some(decoder) => {
-                decoder.reinit().map_err(|_| wrong)?;
-                decoder
-            }
-            none => {
-                let mut decoder = ZstdDecoder::new().map_err(|_| wrong)?;
-                decoder
-                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
-                    .map_err(|_| wrong)?;
-                none.insert(decoder)
-            }
-        };
-        let step = step_bytes(source.len());
-        let mut input = InBuffer::around(source);
-        loop {
-            let before = self.out.len();
-            self.out.resize((before + step).min(limit.saturating_add(1)), 0);
-            let mut output = OutBuffer::around(&mut self.out[before..]);
-            let hint = decoder.run(&mut input, &mut output).map_err(|_| wrong)?;
-            let written = output.pos();
-            let step_full = before + written == self.out.len();
-            self.out.truncate(before + written);
-            if limit < self.out.len() {
-                return Err(DecompressError::TooLarge { limit });
-            }
-            if input.pos() == source.len() && !step_full {
-                return if hint == 0 { Ok(()) } else { Err(wrong) };
-            }
-        }
-    }
-}
-
-fn step_bytes(source: usize) -> usize {
-    source.saturating_mul(4).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX)
-}
-
-/// Reads to the end, at most `limit` bytes.
-fn read_all(
-    mut reader: impl Read,
-    codec: Codec,
-    step: usize,
-    limit: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), DecompressError> {
-    loop {
-        let before = out.len();
-        out.resize((before + step).min(limit.saturating_add(1)), 0);
-        let read =
-            reader.read(&mut out[before..]).map_err(|_| DecompressError::Malformed { codec })?;
-        out.truncate(before + read);
-        if limit < out.len() {
-            return Err(DecompressError::TooLarge { limit });
-        }
-        if read == 0 {
-            return Ok(());
-        }
-    }
-}
-
 /// The level that Kafka's configuration calls its default: what is written then is the fast form.
 const LZ4_LEVEL_FAST: i32 = 9;
 const WHY: &str = "compressing into memory";
@@ -275,7 +102,6 @@ pub(crate) const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 pub(crate) const XERIAL_HEADER_BYTES: usize = 16;
 /// Bytes of each chunk before compression, as Java writes them.
 const XERIAL_CHUNK_BYTES: usize = 32 << 10;
-const SNAPPY_RATIO_MAX: usize = 64;
 
 /// Compression with memory that is used again.
 pub struct Compressor {
@@ -308,27 +134,19 @@ impl Compressor {
     pub fn compress(&mut self, codec: Codec, level: Level, payload: &[u8], out: &mut Vec<u8>) {
         match codec {
             Codec::None => out.extend_from_slice(payload),
-            Codec::Gzip => {
-                let level = match level {
-                    Level::Default => flate2::Compression::default(),
-                    Level::Of(level) => {
-                        flate2::Compression::new(u32::try_from(level).expect("a level of gzip"))
-                    }
-                };
-                let mut encoder = flate2::write::GzEncoder::new(out, level);
-                encoder.write_all(payload).expect(WHY);
-                encoder.finish().expect(WHY);
+            Codec::Snappy => {
+                put_snappy_header(out);
+                for chunk in payload.chunks(XERIAL_CHUNK_BYTES) {
+                    put_snappy(&mut self.snappy, chunk, out);
+                }
             }
-            Codec::Snappy => self.snappy(payload, out),
-            Codec::Lz4 => match level {
-                Level::Of(level) if level != LZ4_LEVEL_FAST => lz4_at(level, payload, out),
-                Level::Default | Level::Of(_) => lz4_fast(payload, out),
-            },
+            Codec::Gzip | Codec::Lz4 => {
+                let mut folding = Folding::begin(codec, level, std::mem::take(out));
+                folding.put(payload);
+                *out = folding.end();
+            }
             Codec::Zstd => {
-                let level = match level {
-                    Level::Default => zstd::DEFAULT_COMPRESSION_LEVEL,
-                    Level::Of(level) => level,
-                };
+                let level = zstd_level(level);
                 let compressor =
                     self.zstd.get_or_insert_with(|| zstd::bulk::Compressor::new(level).expect(WHY));
                 compressor.set_compression_level(level).expect("a level of zstd");
@@ -340,48 +158,146 @@ impl Compressor {
             }
         }
     }
-
-    fn snappy(&mut self, payload: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&XERIAL_MAGIC);
-        out.extend_from_slice(&1_i32.to_be_bytes());
-        out.extend_from_slice(&1_i32.to_be_bytes());
-        for chunk in payload.chunks(XERIAL_CHUNK_BYTES) {
-            let at = out.len();
-            out.resize(at + 4 + snap::raw::max_compress_len(chunk.len()), 0);
-            let written = self
-                .snappy
-                .compress(chunk, &mut out[at + 4..])
-                .expect("the buffer has the room snappy asks for");
-            let length = i32::try_from(written).expect("a chunk is small");
-            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
-            out.truncate(at + 4 + written);
-        }
-    }
 }
 
 /// The way LZ4 is written unless somebody asks for better: blocks that do not depend on each other,
 /// because Java refuses the others.
-fn lz4_fast(payload: &[u8], out: &mut Vec<u8>) {
+fn lz4_fast(out: Vec<u8>) -> lz4_flex::frame::FrameEncoder<Vec<u8>> {
     let info = lz4_flex::frame::FrameInfo::new()
         .block_mode(lz4_flex::frame::BlockMode::Independent)
         .block_size(lz4_flex::frame::BlockSize::Max64KB);
-    let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
-    encoder.write_all(payload).expect(WHY);
-    encoder.finish().expect(WHY);
+    lz4_flex::frame::FrameEncoder::with_frame_info(info, out)
 }
 
 /// The same frame, searched for longer. Levels beyond the library's last are its last.
-fn lz4_at(level: i32, payload: &[u8], out: &mut Vec<u8>) {
-    let mut encoder = lz4::EncoderBuilder::new()
+fn lz4_at(level: i32, out: Vec<u8>) -> lz4::Encoder<Vec<u8>> {
+    lz4::EncoderBuilder::new()
         .level(u32::try_from(level).expect("a level of lz4"))
         .block_mode(lz4::BlockMode::Independent)
         .block_size(lz4::BlockSize::Max64KB)
         .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
         .checksum(lz4::ContentChecksum::NoChecksum)
         .build(out)
-        .expect(WHY);
-    encoder.write_all(payload).expect(WHY);
-    encoder.finish().1.expect(WHY);
+        .expect(WHY)
+}
+
+/// A compression under way, of something that comes piece by piece.
+pub(crate) struct Folding(Folder);
+
+enum Folder {
+    None(Vec<u8>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Snappy { encoder: Box<snap::raw::Encoder>, out: Vec<u8>, rest: Vec<u8> },
+    Lz4(lz4_flex::frame::FrameEncoder<Vec<u8>>),
+    Lz4At(lz4::Encoder<Vec<u8>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl std::fmt::Debug for Folding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folding").finish_non_exhaustive()
+    }
+}
+
+impl Folding {
+    /// What is folded goes behind what is in `out`.
+    pub(crate) fn begin(codec: Codec, level: Level, mut out: Vec<u8>) -> Self {
+        Self(match (codec, level) {
+            (Codec::None, _) => Folder::None(out),
+            (Codec::Gzip, level) => {
+                Folder::Gzip(flate2::write::GzEncoder::new(out, gzip_level(level)))
+            }
+            (Codec::Snappy, _) => {
+                put_snappy_header(&mut out);
+                Folder::Snappy {
+                    encoder: Box::new(snap::raw::Encoder::new()),
+                    out,
+                    rest: Vec::new(),
+                }
+            }
+            (Codec::Lz4, Level::Of(level)) if level != LZ4_LEVEL_FAST => {
+                Folder::Lz4At(lz4_at(level, out))
+            }
+            (Codec::Lz4, _) => Folder::Lz4(lz4_fast(out)),
+            (Codec::Zstd, level) => {
+                let encoder = zstd::stream::write::Encoder::new(out, zstd_level(level));
+                Folder::Zstd(encoder.expect(WHY))
+            }
+        })
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Folder::None(out) => out.extend_from_slice(bytes),
+            Folder::Gzip(encoder) => encoder.write_all(bytes).expect(WHY),
+            Folder::Snappy { encoder, out, rest } => {
+                rest.extend_from_slice(bytes);
+                let (chunks, more) = rest.as_chunks::<XERIAL_CHUNK_BYTES>();
+                for chunk in chunks {
+                    put_snappy(encoder, chunk, out);
+                }
+                let done = rest.len() - more.len();
+                rest.drain(..done);
+            }
+            Folder::Lz4(encoder) => encoder.write_all(bytes).expect(WHY),
+            Folder::Lz4At(encoder) => encoder.write_all(bytes).expect(WHY),
+            Folder::Zstd(encoder) => encoder.write_all(bytes).expect(WHY),
+        }
+    }
+
+    pub(crate) fn end(self) -> Vec<u8> {
+        match self.0 {
+            Folder::None(out) => out,
+            Folder::Gzip(encoder) => encoder.finish().expect(WHY),
+            Folder::Snappy { mut encoder, mut out, rest } => {
+                if !rest.is_empty() {
+                    put_snappy(&mut encoder, &rest, &mut out);
+                }
+                out
+            }
+            Folder::Lz4(encoder) => encoder.finish().expect(WHY),
+            Folder::Lz4At(encoder) => {
+                let (out, done) = encoder.finish();
+                done.expect(WHY);
+                out
+            }
+            Folder::Zstd(encoder) => encoder.finish().expect(WHY),
+        }
+    }
+}
+
+fn gzip_level(level: Level) -> flate2::Compression {
+    match level {
+        Level::Default => flate2::Compression::default(),
+        Level::Of(level) => {
+            flate2::Compression::new(u32::try_from(level).expect("a level of gzip"))
+        }
+    }
+}
+
+fn zstd_level(level: Level) -> i32 {
+    match level {
+        Level::Default => zstd::DEFAULT_COMPRESSION_LEVEL,
+        Level::Of(level) => level,
+    }
+}
+
+fn put_snappy_header(out: &mut Vec<u8>) {
+    out.extend_from_slice(&XERIAL_MAGIC);
+    out.extend_from_slice(&1_i32.to_be_bytes());
+    out.extend_from_slice(&1_i32.to_be_bytes());
+}
+
+/// One of Java's chunks.
+fn put_snappy(encoder: &mut snap::raw::Encoder, chunk: &[u8], out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + 4 + snap::raw::max_compress_len(chunk.len()), 0);
+    let written = encoder
+        .compress(chunk, &mut out[at + 4..])
+        .expect("the buffer has the room snappy asks for");
+    let length = i32::try_from(written).expect("a chunk is small");
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    out.truncate(at + 4 + written);
 }
 
 #[cfg(test)]
@@ -500,7 +416,8 @@ mod tests {
             let mut unfold = Decompressor::new();
             let refused = unfold.decompress(codec, &bomb, limit).map(<[u8]>::len);
             assert_eq!(refused, Err(DecompressError::TooLarge { limit }), "{codec:?}");
-            assert!(unfold.out.capacity() <= 2 * limit, "{codec:?}: {}", unfold.out.capacity());
+            let memory = unfold.memory_bytes();
+            assert!(memory <= 2 * limit, "{codec:?}: {memory}");
         }
     }
 

@@ -23,6 +23,7 @@ pub mod producers;
 pub mod record;
 pub mod recover;
 mod stream;
+mod unfold;
 pub mod validate;
 mod varint;
 mod words;

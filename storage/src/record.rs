@@ -118,6 +118,18 @@ pub(crate) fn record_bytes(rest: &[u8]) -> Option<usize> {
 
 /// The record at the front.
 pub(crate) fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, RecordError> {
+    let (record, mut body) = take_head(rest)?;
+    for _ in 0..record.header_count {
+        take_header(&mut body)?;
+    }
+    if !body.is_empty() {
+        return Err(RecordError::Slack { bytes: body.len() });
+    }
+    Ok(record)
+}
+
+/// A record whose headers were not looked at, and where they lie.
+fn take_head<'a>(rest: &mut &'a [u8]) -> Result<(Record<'a>, &'a [u8]), RecordError> {
     let length = varint::take_i32(rest).ok_or(RecordError::Truncated)?;
     let wrong = RecordError::Length { found: length, remaining: rest.len() };
     let length = usize::try_from(length).map_err(|_| wrong)?;
@@ -130,17 +142,75 @@ pub(crate) fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, RecordE
     let key = take_nullable(&mut body).ok_or(RecordError::Field)?;
     let value = take_nullable(&mut body).ok_or(RecordError::Field)?;
     let header_count = varint::take_i32(&mut body).ok_or(RecordError::Field)?;
-    let all = body;
     if header_count < 0 || body.len() / RECORD_HEADER_BYTES_MIN < header_count as usize {
         return Err(RecordError::Header);
     }
-    for _ in 0..header_count {
-        take_header(&mut body)?;
+    let headers = body;
+    Ok((Record { timestamp_delta, offset_delta, key, value, headers, header_count }, body))
+}
+
+/// How far the records of a payload were walked: between two of them, or between two headers of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Bytes of the payload behind us.
+    at: usize,
+    /// The number of the record that comes next, or that is open.
+    index: u32,
+    /// Headers of the open record that were looked at, and their bytes.
+    headers: (i32, usize),
+}
+
+impl Place {
+    pub(crate) const START: Self = Self { at: 0, index: 0, headers: (0, 0) };
+
+    /// The next record, if it can be walked with what is left of `things`, of which each record and each
+    /// header takes one. `None` within `Ok` when there is none, or not yet: then `things` is used up.
+    ///
+    /// # Errors
+    /// As [`Records`], with the record's number.
+    pub(crate) fn next<'a>(
+        &mut self,
+        payload: &'a [u8],
+        count: u32,
+        things: &mut usize,
+    ) -> Result<Option<(u32, Record<'a>)>, (u32, RecordError)> {
+        let index = self.index;
+        let mut rest = &payload[self.at..];
+        if index == count {
+            let bytes = rest.len();
+            return if bytes == 0 {
+                Ok(None)
+            } else {
+                Err((index, RecordError::LeftOver { bytes }))
+            };
+        }
+        if *things == 0 {
+            return Ok(None);
+        }
+        *things -= 1;
+        let (record, body) = take_head(&mut rest).map_err(|it| (index, it))?;
+        let (mut seen, bytes) = self.headers;
+        let mut body = &body[bytes..];
+        while seen < record.header_count {
+            if *things == 0 {
+                self.headers = (seen, record.headers.len() - body.len());
+                return Ok(None);
+            }
+            *things -= 1;
+            take_header(&mut body).map_err(|it| (index, it))?;
+            seen += 1;
+        }
+        if !body.is_empty() {
+            return Err((index, RecordError::Slack { bytes: body.len() }));
+        }
+        *self = Self { at: payload.len() - rest.len(), index: index + 1, headers: (0, 0) };
+        Ok(Some((index, record)))
     }
-    if !body.is_empty() {
-        return Err(RecordError::Slack { bytes: body.len() });
+
+    /// Whether all records were walked, and nothing is behind them.
+    pub(crate) fn is_end(self, payload: &[u8], count: u32) -> bool {
+        self.index == count && self.at == payload.len()
     }
-    Ok(Record { timestamp_delta, offset_delta, key, value, headers: all, header_count })
 }
 
 fn take_header<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], Option<&'a [u8]>), RecordError> {

@@ -44,6 +44,12 @@ pub(crate) struct Walk {
     limit: usize,
 }
 
+impl std::fmt::Debug for Walk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Walk").field("unfolded", &self.unfolded).finish_non_exhaustive()
+    }
+}
+
 impl Walk {
     /// A walk over so many records, none of which is longer than `record_bytes_max`, and all of which
     /// unfold to at most `limit` bytes.

@@ -17,16 +17,28 @@ use crate::{
     batch::{Attributes, Batch, BatchError, BatchMut, HEADER_BYTES, HeaderFields, write_header},
     build::NO_TIMESTAMP,
     compress::{
-        Codec, Compressor, DecompressError, Decompressor, Level, decompressed_bytes_max,
+        Codec, Compressor, DecompressError, Decompressor, Folding, Level, decompressed_bytes_max,
         held_bytes_max,
     },
-    record::{Record, RecordError, RecordFields, Records, put_record},
+    record::{Place, Record, RecordError, RecordFields, put_record},
     stream::{Walk, WalkError},
 };
 use corelane_core::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// Faults of single records that are told one by one; more are only counted.
 pub const RECORD_FAULTS_MAX: usize = 1_000;
+
+/// Units of work that a record, or a header of one, is worth.
+const UNITS_PER_THING: usize = 8;
+
+/// Bytes that a step of a walk unfolds.
+const STREAMED_BYTES: usize = 64 << 10;
+
+/// Units of work that a byte to be folded is worth.
+const UNITS_PER_BYTE_FOLDED: usize = 8;
+
+/// So few bytes are folded in one go, with memory that is used again.
+const FOLDED_AT_ONCE_BYTES_MAX: usize = 32 << 10;
 
 /// What a topic's configuration says about appends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +202,8 @@ pub struct Scratch {
     /// What any one batch may unfold to on this lane.
     budget_bytes: usize,
     replaced: Vec<u8>,
+    /// A replacement that is being folded has that memory.
+    folding: Option<Folding>,
     rewritten: Vec<u8>,
     body: Vec<u8>,
 }
@@ -202,6 +216,7 @@ impl Scratch {
             fold: Compressor::new(),
             budget_bytes,
             replaced: Vec::new(),
+            folding: None,
             rewritten: Vec::new(),
             body: Vec::new(),
         }
@@ -223,89 +238,348 @@ pub fn validate(
     bytes: &mut [u8],
     scratch: &mut Scratch,
 ) -> Result<Accepted, AppendRefusal> {
-    let batch = check_batch(rules, bytes)?;
-    let codec = Codec::from_number(batch.attributes().codec_number())
-        .ok_or(AppendRefusal::Codec { number: batch.attributes().codec_number() })?;
-    let records = batch.record_count().cast_unsigned();
+    let mut examination = Examination::begin(rules, now_ms, bytes, scratch)?;
+    while !examination.step(rules, bytes, scratch, usize::MAX)? {}
+    examination.finish(rules, bytes, scratch)
+}
 
-    let target = match rules.compression {
-        Compression::Producer => None,
-        Compression::Fixed(target, level) => (target != codec).then_some((target, level)),
-    };
-    let limit = decompressed_bytes_max(batch.bytes().len(), scratch.budget_bytes);
-    let held = held_bytes_max(rules.message_bytes_max, limit);
-    let payload = match codec {
-        Codec::None => Ok(batch.payload()),
-        _ => scratch.unfold.decompress(codec, batch.payload(), held),
-    };
-    let mut look = Look::new(rules, now_ms, &batch);
-    let payload = match payload {
-        Err(DecompressError::TooLarge { .. }) if target.is_none() && held < limit => {
-            walk(codec, &batch, held, limit, &mut look)?;
-            None
+/// A look at a batch that can be gone on with: what may be long is done in steps. The batch, its rules
+/// and the scratch are the same in each, and nobody else uses the scratch in between.
+#[derive(Debug)]
+pub struct Examination {
+    now_ms: i64,
+    codec: Codec,
+    records: u32,
+    phase: Phase,
+    seen: Seen,
+    faults: Faults,
+}
+
+/// What is done next.
+#[derive(Debug)]
+enum Phase {
+    Unfold,
+    Walk(Place),
+    /// Walk it as it unfolds, because that is too much to be held.
+    Stream(Box<Walk>),
+    /// Write the records anew, because their offsets do not count from zero.
+    Rewrite(Place),
+    /// Fold as the topic wants it; so much was.
+    Fold(usize),
+    Done,
+}
+
+impl Examination {
+    /// Looks at everything but the records.
+    ///
+    /// # Errors
+    /// As [`validate`].
+    pub fn begin(
+        rules: &AppendRules,
+        now_ms: i64,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Self, AppendRefusal> {
+        let batch = check_batch(rules, bytes)?;
+        let number = batch.attributes().codec_number();
+        let codec = Codec::from_number(number).ok_or(AppendRefusal::Codec { number })?;
+        if codec != Codec::None {
+            scratch.unfold.begin(codec, bounds(rules, bytes, scratch).0);
         }
-        payload => {
-            let payload = payload.map_err(AppendRefusal::Unfold)?;
-            for (index, record) in (0..).zip(Records::new(payload, records)) {
-                look.at(index, &record.map_err(|error| AppendRefusal::Record { index, error })?);
+        Ok(Self {
+            now_ms,
+            codec,
+            records: batch.record_count().cast_unsigned(),
+            phase: if codec == Codec::None { Phase::Walk(Place::START) } else { Phase::Unfold },
+            seen: Seen { max_timestamp: NO_TIMESTAMP, max_timestamp_index: 0, offsets_dense: true },
+            faults: Faults::default(),
+        })
+    }
+
+    /// Goes on for about so many units of work, and says whether that was all. A byte that is unfolded takes
+    /// one.
+    ///
+    /// # Errors
+    /// As [`validate`].
+    pub fn step(
+        &mut self,
+        rules: &AppendRules,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        mut units: usize,
+    ) -> Result<bool, AppendRefusal> {
+        let batch = whole(bytes);
+        while 0 < units {
+            self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
+                Phase::Unfold => self.unfold(rules, &batch, scratch, &mut units)?,
+                Phase::Stream(walk) => self.stream(walk, rules, &batch, scratch, &mut units)?,
+                Phase::Walk(place) => self.walk(place, rules, &batch, scratch, &mut units)?,
+                Phase::Rewrite(place) => self.rewrite(place, &batch, scratch, &mut units),
+                Phase::Fold(at) => self.fold(at, rules, &batch, scratch, &mut units),
+                Phase::Done => return Ok(true),
+            };
+        }
+        Ok(matches!(self.phase, Phase::Done))
+    }
+
+    fn unfold(
+        &self,
+        rules: &AppendRules,
+        batch: &Batch<'_>,
+        scratch: &mut Scratch,
+        units: &mut usize,
+    ) -> Result<Phase, AppendRefusal> {
+        match scratch.unfold.step(batch.payload(), units) {
+            Ok(true) => Ok(Phase::Walk(Place::START)),
+            Ok(false) => Ok(Phase::Unfold),
+            Err(error) => {
+                let (held, limit) = bounds(rules, batch.bytes(), scratch);
+                let is_too_large = matches!(error, DecompressError::TooLarge { .. });
+                if !is_too_large || self.target(rules).0 != self.codec || limit <= held {
+                    return Err(AppendRefusal::Unfold(error));
+                }
+                let walk = Walk::new(self.codec, batch.payload(), self.records, held, limit);
+                Ok(Phase::Stream(Box::new(walk.map_err(wrong)?)))
             }
-            Some(payload)
         }
-    };
-    let seen = look.done()?;
-    let (max_timestamp, max_timestamp_delta) = if rules.log_append_time {
-        (now_ms, 0)
-    } else {
-        (seen.max_timestamp, seen.max_timestamp_index)
-    };
-    let producer = stamp(&batch, records);
-    let base_timestamp = batch.base_timestamp();
+    }
 
-    let replaced = target.is_some() || !seen.offsets_dense;
-    let (target, level) = target.unwrap_or((codec, Level::Default));
-    if replaced {
-        let mut fields = header_fields(&batch, target);
-        fields.max_timestamp = max_timestamp;
-        if rules.log_append_time {
-            fields.attributes |= Attributes::LOG_APPEND_TIME;
+    fn stream(
+        &mut self,
+        mut walk: Box<Walk>,
+        rules: &AppendRules,
+        batch: &Batch<'_>,
+        scratch: &Scratch,
+        units: &mut usize,
+    ) -> Result<Phase, AppendRefusal> {
+        let done = walk.step(|index, record| self.look_at(rules, batch, index, record));
+        *units = units.saturating_sub(STREAMED_BYTES);
+        if !done.map_err(wrong)? {
+            return Ok(Phase::Stream(walk));
         }
+        self.refuse_faults()?;
+        if self.seen.offsets_dense {
+            return Ok(Phase::Done);
+        }
+        let (limit, _) = bounds(rules, batch.bytes(), scratch);
+        Err(AppendRefusal::Unfold(DecompressError::TooLarge { limit }))
+    }
+
+    fn look_at(&mut self, rules: &AppendRules, batch: &Batch<'_>, index: u32, record: &Record<'_>) {
+        let timestamp = batch.base_timestamp().wrapping_add(record.timestamp_delta);
+        let claims_log_append_time = batch.attributes().has(Attributes::LOG_APPEND_TIME);
+        match fault(rules, self.now_ms, record, timestamp, claims_log_append_time) {
+            Some(why) => self.faults.add(RecordFault { index, why }),
+            None => self.seen.record(index, timestamp, record.offset_delta),
+        }
+    }
+
+    fn refuse_faults(&mut self) -> Result<(), AppendRefusal> {
+        if self.faults.total == 0 {
+            return Ok(());
+        }
+        let Faults { list, total, timestamp } = std::mem::take(&mut self.faults);
+        Err(AppendRefusal::Records { faults: list, total, timestamp })
+    }
+
+    fn walk(
+        &mut self,
+        mut place: Place,
+        rules: &AppendRules,
+        batch: &Batch<'_>,
+        scratch: &mut Scratch,
+        units: &mut usize,
+    ) -> Result<Phase, AppendRefusal> {
         let payload =
-            payload.ok_or(AppendRefusal::Unfold(DecompressError::TooLarge { limit: held }))?;
-        let payload = if seen.offsets_dense {
-            payload
-        } else {
-            rewrite(payload, records, &mut scratch.rewritten, &mut scratch.body);
-            &scratch.rewritten
-        };
-        scratch.replaced.clear();
-        scratch.replaced.resize(HEADER_BYTES, 0);
-        scratch.fold.compress(target, level, payload, &mut scratch.replaced);
-        if rules.message_bytes_max < scratch.replaced.len() {
-            let bytes = scratch.replaced.len();
-            return Err(AppendRefusal::TooLarge { bytes, bytes_max: rules.message_bytes_max });
+            if self.codec == Codec::None { batch.payload() } else { scratch.unfold.unfolded() };
+        let mut things = things_in(*units);
+        let refused = |(index, error)| AppendRefusal::Record { index, error };
+        while let Some((index, record)) =
+            place.next(payload, self.records, &mut things).map_err(refused)?
+        {
+            self.look_at(rules, batch, index, &record);
         }
-        write_header(&mut scratch.replaced, &fields);
+        *units = (*units).min(things.saturating_mul(UNITS_PER_THING));
+        if !place.is_end(payload, self.records) {
+            return Ok(Phase::Walk(place));
+        }
+        self.refuse_faults()?;
+        Ok(if !self.seen.offsets_dense {
+            scratch.rewritten.clear();
+            Phase::Rewrite(Place::START)
+        } else if self.is_replaced(rules) {
+            Phase::Fold(0)
+        } else {
+            Phase::Done
+        })
     }
 
-    let chosen = if replaced { &mut scratch.replaced[..] } else { bytes };
-    if rules.segment_bytes_max < chosen.len() {
-        let bytes_max = rules.segment_bytes_max;
-        return Err(AppendRefusal::SegmentTooSmall { bytes: chosen.len(), bytes_max });
+    fn is_replaced(&self, rules: &AppendRules) -> bool {
+        !self.seen.offsets_dense || self.target(rules).0 != self.codec
     }
-    let mut chosen = BatchMut::first(chosen).expect("it was whole before");
-    chosen.set_timestamps(max_timestamp, rules.log_append_time);
-    let chosen = chosen.view();
-    Ok(Accepted {
-        replaced,
-        bytes: chosen.bytes().len(),
-        records,
-        base_timestamp,
-        max_timestamp,
-        max_timestamp_delta,
-        producer,
-        codec: target,
-        crc: chosen.crc(),
-    })
+
+    /// How the records are to be folded.
+    fn target(&self, rules: &AppendRules) -> (Codec, Level) {
+        match rules.compression {
+            Compression::Fixed(target, level) if target != self.codec => (target, level),
+            Compression::Fixed(..) | Compression::Producer => (self.codec, Level::Default),
+        }
+    }
+
+    /// Writes more of the records anew with the offsets 0, 1, 2…
+    fn rewrite(
+        &self,
+        mut place: Place,
+        batch: &Batch<'_>,
+        scratch: &mut Scratch,
+        units: &mut usize,
+    ) -> Phase {
+        let Scratch { unfold, rewritten, body, .. } = scratch;
+        let payload = if self.codec == Codec::None { batch.payload() } else { unfold.unfolded() };
+        loop {
+            // One at a time, for each is copied.
+            let mut things = things_in(*units);
+            let before = (things, rewritten.len());
+            let next = place.next(payload, self.records, &mut things);
+            let record = next.expect("the records were walked before");
+            if let Some((index, record)) = &record {
+                let (header_count, headers) = record.raw_headers();
+                let fields = RecordFields {
+                    timestamp_delta: record.timestamp_delta,
+                    offset_delta: index.cast_signed(),
+                    key: record.key,
+                    value: record.value,
+                    header_count,
+                    headers,
+                };
+                put_record(rewritten, body, &fields);
+            }
+            let spent = (before.0 - things) * UNITS_PER_THING + rewritten.len() - before.1;
+            *units = units.saturating_sub(spent);
+            if record.is_none() || *units == 0 {
+                break;
+            }
+        }
+        if place.is_end(payload, self.records) { Phase::Fold(0) } else { Phase::Rewrite(place) }
+    }
+
+    /// Folds more of the records.
+    fn fold(
+        &self,
+        at: usize,
+        rules: &AppendRules,
+        batch: &Batch<'_>,
+        scratch: &mut Scratch,
+        units: &mut usize,
+    ) -> Phase {
+        let Scratch { unfold, fold, folding, replaced, rewritten, .. } = scratch;
+        let payload = if !self.seen.offsets_dense {
+            &rewritten[..]
+        } else if self.codec == Codec::None {
+            batch.payload()
+        } else {
+            unfold.unfolded()
+        };
+        let (target, level) = self.target(rules);
+        if at == 0 {
+            replaced.clear();
+            replaced.resize(HEADER_BYTES, 0);
+            if payload.len() <= FOLDED_AT_ONCE_BYTES_MAX {
+                fold.compress(target, level, payload, replaced);
+                *units = units.saturating_sub(payload.len() * UNITS_PER_BYTE_FOLDED);
+                return Phase::Done;
+            }
+            *folding = Some(Folding::begin(target, level, std::mem::take(replaced)));
+        }
+        let into = folding.as_mut().expect("it was begun");
+        let bytes = (*units / UNITS_PER_BYTE_FOLDED).max(1).min(payload.len() - at);
+        into.put(&payload[at..at + bytes]);
+        *units = units.saturating_sub(bytes * UNITS_PER_BYTE_FOLDED);
+        if at + bytes < payload.len() {
+            return Phase::Fold(at + bytes);
+        }
+        *replaced = folding.take().expect("just used").end();
+        Phase::Done
+    }
+
+    /// What all steps found, once the last has said that it was.
+    ///
+    /// # Errors
+    /// As [`validate`].
+    pub fn finish(
+        self,
+        rules: &AppendRules,
+        bytes: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<Accepted, AppendRefusal> {
+        let Self { now_ms, records, ref seen, .. } = self;
+        let batch = whole(bytes);
+        let (replaced, (target, _)) = (self.is_replaced(rules), self.target(rules));
+        let (max_timestamp, max_timestamp_delta) = if rules.log_append_time {
+            (now_ms, 0)
+        } else {
+            (seen.max_timestamp, seen.max_timestamp_index)
+        };
+        let producer = stamp(&batch, records);
+        let base_timestamp = batch.base_timestamp();
+
+        if replaced {
+            let mut fields = header_fields(&batch, target);
+            fields.max_timestamp = max_timestamp;
+            if rules.log_append_time {
+                fields.attributes |= Attributes::LOG_APPEND_TIME;
+            }
+            if rules.message_bytes_max < scratch.replaced.len() {
+                let bytes = scratch.replaced.len();
+                return Err(AppendRefusal::TooLarge { bytes, bytes_max: rules.message_bytes_max });
+            }
+            write_header(&mut scratch.replaced, &fields);
+        }
+
+        let chosen = if replaced { &mut scratch.replaced[..] } else { bytes };
+        if rules.segment_bytes_max < chosen.len() {
+            let bytes_max = rules.segment_bytes_max;
+            return Err(AppendRefusal::SegmentTooSmall { bytes: chosen.len(), bytes_max });
+        }
+        let mut chosen = BatchMut::first(chosen).expect("it was whole before");
+        chosen.set_timestamps(max_timestamp, rules.log_append_time);
+        let chosen = chosen.view();
+        Ok(Accepted {
+            replaced,
+            bytes: chosen.bytes().len(),
+            records,
+            base_timestamp,
+            max_timestamp,
+            max_timestamp_delta,
+            producer,
+            codec: target,
+            crc: chosen.crc(),
+        })
+    }
+}
+
+/// What may be held of a batch, and what it may unfold to.
+fn bounds(rules: &AppendRules, bytes: &[u8], scratch: &Scratch) -> (usize, usize) {
+    let limit = decompressed_bytes_max(bytes.len(), scratch.budget_bytes);
+    (held_bytes_max(rules.message_bytes_max, limit), limit)
+}
+
+fn wrong(error: WalkError) -> AppendRefusal {
+    match error {
+        WalkError::Unfold(error) => AppendRefusal::Unfold(error),
+        WalkError::Record { index, error } => AppendRefusal::Record { index, error },
+    }
+}
+
+/// Records and headers that so many units are enough for. One more, so that a record is not begun again and
+/// again without coming to its headers.
+fn things_in(units: usize) -> usize {
+    1 + units.div_ceil(UNITS_PER_THING)
+}
+
+/// A batch that was looked at before.
+fn whole(bytes: &[u8]) -> Batch<'_> {
+    Batch::split(bytes).expect("it was whole before").0
 }
 
 /// Everything that can be said without looking at the records.
@@ -347,73 +621,21 @@ fn check_batch<'a>(rules: &AppendRules, bytes: &'a [u8]) -> Result<Batch<'a>, Ap
 }
 
 /// What the walk over the records found.
+#[derive(Debug)]
 struct Seen {
     max_timestamp: i64,
     max_timestamp_index: u32,
     offsets_dense: bool,
 }
 
-/// A look at one record after the other.
-struct Look<'a> {
-    rules: &'a AppendRules,
-    now_ms: i64,
-    base_timestamp: i64,
-    claims_log_append_time: bool,
-    seen: Seen,
-    faults: Faults,
-}
-
-impl<'a> Look<'a> {
-    fn new(rules: &'a AppendRules, now_ms: i64, batch: &Batch<'_>) -> Self {
-        Self {
-            rules,
-            now_ms,
-            base_timestamp: batch.base_timestamp(),
-            claims_log_append_time: batch.attributes().has(Attributes::LOG_APPEND_TIME),
-            seen: Seen { max_timestamp: NO_TIMESTAMP, max_timestamp_index: 0, offsets_dense: true },
-            faults: Faults::default(),
+impl Seen {
+    fn record(&mut self, index: u32, timestamp: i64, offset_delta: i32) {
+        if self.max_timestamp < timestamp {
+            self.max_timestamp = timestamp;
+            self.max_timestamp_index = index;
         }
+        self.offsets_dense &= offset_delta.cast_unsigned() == index;
     }
-
-    fn at(&mut self, index: u32, record: &Record<'_>) {
-        let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
-        match fault(self.rules, self.now_ms, record, timestamp, self.claims_log_append_time) {
-            Some(why) => self.faults.add(RecordFault { index, why }),
-            None => {
-                if self.seen.max_timestamp < timestamp {
-                    self.seen.max_timestamp = timestamp;
-                    self.seen.max_timestamp_index = index;
-                }
-                self.seen.offsets_dense &= record.offset_delta.cast_unsigned() == index;
-            }
-        }
-    }
-
-    fn done(self) -> Result<Seen, AppendRefusal> {
-        if self.faults.total != 0 {
-            let Faults { list, total, timestamp } = self.faults;
-            return Err(AppendRefusal::Records { faults: list, total, timestamp });
-        }
-        Ok(self.seen)
-    }
-}
-
-/// Looks at a batch that unfolds to much.
-fn walk(
-    codec: Codec,
-    batch: &Batch<'_>,
-    held: usize,
-    limit: usize,
-    look: &mut Look<'_>,
-) -> Result<(), AppendRefusal> {
-    let wrong = |error| match error {
-        WalkError::Unfold(error) => AppendRefusal::Unfold(error),
-        WalkError::Record { index, error } => AppendRefusal::Record { index, error },
-    };
-    let records = batch.record_count().cast_unsigned();
-    let mut walk = Walk::new(codec, batch.payload(), records, held, limit).map_err(wrong)?;
-    while !walk.step(|index, record| look.at(index, record)).map_err(wrong)? {}
-    Ok(())
 }
 
 fn fault(
@@ -439,7 +661,7 @@ fn fault(
     None
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Faults {
     list: Vec<RecordFault>,
     total: u32,
@@ -491,317 +713,5 @@ fn header_fields(batch: &Batch<'_>, codec: Codec) -> HeaderFields {
     }
 }
 
-/// Writes the records anew with the offsets 0, 1, 2…
-fn rewrite(payload: &[u8], count: u32, out: &mut Vec<u8>, body: &mut Vec<u8>) {
-    out.clear();
-    for (offset_delta, record) in (0..).zip(Records::new(payload, count)) {
-        let record = record.expect("the records were walked before");
-        let (header_count, headers) = record.raw_headers();
-        let fields = RecordFields {
-            timestamp_delta: record.timestamp_delta,
-            offset_delta,
-            key: record.key,
-            value: record.value,
-            header_count,
-            headers,
-        };
-        put_record(out, body, &fields);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{batch::UNSUMMED_BYTES, build::BatchBuilder, checksum, record::put_nullable};
-
-    const NOW_MS: i64 = 1_700_000_000_000;
-
-    fn scratch() -> Scratch {
-        Scratch::new(64 << 20)
-    }
-
-    fn three() -> BatchBuilder {
-        let mut builder = BatchBuilder::new();
-        builder.record(NOW_MS - 5, Some(b"a"), Some(&[b'x'; 300]));
-        builder.record(NOW_MS + 7, Some(b"b"), None);
-        builder.record(NOW_MS + 1, Some(b"c"), Some(b"z"));
-        builder
-    }
-
-    fn reseal(bytes: &mut [u8]) {
-        let crc = checksum::of(&bytes[UNSUMMED_BYTES..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    }
-
-    #[test]
-    fn a_good_batch_is_taken_as_it_lies() {
-        for codec in Codec::ALL {
-            let sent = three().build_compressed(codec, Level::Default, &mut Compressor::new());
-            let mut bytes = sent.clone();
-            let it = validate(&AppendRules::default(), NOW_MS, &mut bytes, &mut scratch()).unwrap();
-            assert_eq!(bytes, sent);
-            assert_eq!((it.replaced, it.records, it.codec), (false, 3, codec));
-            assert_eq!((it.base_timestamp, it.max_timestamp), (NOW_MS - 5, NOW_MS + 7));
-            assert_eq!((it.max_timestamp_delta, it.producer), (1, None));
-            assert_eq!(it.crc, Batch::split(&bytes).unwrap().0.computed_crc());
-        }
-    }
-
-    /// One batch with every fault at once; each step mends the one that was told.
-    #[test]
-    fn faults_are_told_in_kafkas_order() {
-        let mut rules = AppendRules { message_bytes_max: 100, ..AppendRules::default() };
-        let mut builder = three();
-        builder.producer(ProducerId(5), ProducerEpoch(0), -1).attributes(Attributes::CONTROL | 7);
-        let mut bytes = builder.build();
-        let one_len = bytes.len();
-        bytes[7] = 9;
-        bytes[26] = 7;
-        bytes[one_len - 1] ^= 1;
-        let mut sent = bytes.repeat(2);
-        sent[16] = 1;
-        let mut told = Vec::new();
-        for _ in 0..20 {
-            let Err(refusal) = validate(&rules, NOW_MS, &mut sent, &mut scratch()) else { break };
-            let name = match refusal {
-                AppendRefusal::Malformed(BatchError::Magic { .. }) => {
-                    sent[16] = 2;
-                    "magic"
-                }
-                AppendRefusal::ManyBatches { first, .. } => {
-                    sent.truncate(first);
-                    "batches"
-                }
-                AppendRefusal::BaseOffset { .. } => {
-                    sent[7] = 0;
-                    "base"
-                }
-                AppendRefusal::TooLarge { .. } => {
-                    rules.message_bytes_max = 10_000;
-                    rules.segment_bytes_max = 100;
-                    "size"
-                }
-                AppendRefusal::Checksum { .. } => {
-                    reseal(&mut sent);
-                    "checksum"
-                }
-                AppendRefusal::Count { records: 3, last_offset_delta: 7 } => {
-                    sent[26] = 2;
-                    reseal(&mut sent);
-                    "count"
-                }
-                AppendRefusal::Control => {
-                    sent[22] &= !(Attributes::CONTROL as u8);
-                    reseal(&mut sent);
-                    "control"
-                }
-                AppendRefusal::Producer { .. } => {
-                    sent[53] = 0;
-                    sent[54..57].fill(0);
-                    reseal(&mut sent);
-                    "sequence"
-                }
-                AppendRefusal::Codec { number: 7 } => {
-                    sent[22] &= !7;
-                    sent[one_len - 1] = 2;
-                    reseal(&mut sent);
-                    "codec"
-                }
-                AppendRefusal::Record { index: 2, .. } => {
-                    sent[one_len - 1] = 0;
-                    rules.compacted = true;
-                    reseal(&mut sent);
-                    "record"
-                }
-                AppendRefusal::SegmentTooSmall { .. } => {
-                    rules.segment_bytes_max = 10_000;
-                    "segment"
-                }
-                other => panic!("{other:?}"),
-            };
-            told.push(name);
-        }
-        assert_eq!(
-            told.join(" "),
-            "magic batches base size checksum count control sequence codec record segment"
-        );
-    }
-
-    #[test]
-    fn all_records_with_a_fault_are_told_and_a_timestamp_comes_first() {
-        let rules = AppendRules {
-            compacted: true,
-            timestamp_before_ms_max: 100,
-            timestamp_after_ms_max: 10,
-            ..AppendRules::default()
-        };
-        let mut builder = BatchBuilder::new();
-        builder.record(NOW_MS, None, Some(b"v"));
-        builder.record(NOW_MS - 100, Some(b"k"), None);
-        builder.record(NOW_MS - 101, Some(b"k"), None);
-        builder.record(NOW_MS + 11, None, None);
-        builder.record(NOW_MS + 11, Some(b"k"), None);
-        builder.record(NO_TIMESTAMP, Some(b"k"), None);
-        let refusal = validate(&rules, NOW_MS, &mut builder.build(), &mut scratch()).unwrap_err();
-        let late = |found| Fault::Timestamp { found, now_ms: NOW_MS };
-        let faults = vec![
-            RecordFault { index: 0, why: Fault::MissingKey },
-            RecordFault { index: 2, why: late(NOW_MS - 101) },
-            RecordFault { index: 3, why: Fault::MissingKey },
-            RecordFault { index: 4, why: late(NOW_MS + 11) },
-        ];
-        assert_eq!(refusal, AppendRefusal::Records { faults, total: 4, timestamp: true });
-    }
-
-    #[test]
-    fn log_append_time_is_the_brokers_to_set() {
-        let rules = AppendRules {
-            log_append_time: true,
-            timestamp_before_ms_max: 0,
-            timestamp_after_ms_max: 0,
-            ..AppendRules::default()
-        };
-        let mut bytes = three().build();
-        let it = validate(&rules, NOW_MS, &mut bytes, &mut scratch()).unwrap();
-        assert_eq!((it.max_timestamp, it.max_timestamp_delta), (NOW_MS, 0));
-        let batch = Batch::split(&bytes).unwrap().0;
-        assert_eq!((batch.max_timestamp(), batch.crc()), (NOW_MS, batch.computed_crc()));
-        assert!(batch.attributes().has(Attributes::LOG_APPEND_TIME));
-        // The same bytes from a client claim what only the broker may say.
-        for rules in [rules, AppendRules::default()] {
-            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut scratch()).unwrap_err();
-            let AppendRefusal::Records { faults, timestamp, .. } = refusal else {
-                panic!("{refusal:?}");
-            };
-            assert_eq!((faults[0].why, timestamp), (Fault::LogAppendTime, true));
-        }
-    }
-
-    #[test]
-    fn a_wrong_latest_timestamp_is_corrected_with_its_checksum() {
-        let mut bytes = three().build();
-        bytes[35..43].copy_from_slice(&1_i64.to_be_bytes());
-        reseal(&mut bytes);
-        let it = validate(&AppendRules::default(), NOW_MS, &mut bytes, &mut scratch()).unwrap();
-        assert_eq!(bytes, three().build());
-        assert!(!it.replaced);
-    }
-
-    #[test]
-    fn the_topics_codec_replaces_the_producers() {
-        let mut scratch = scratch();
-        for from in Codec::ALL {
-            for to in Codec::ALL {
-                let mut bytes =
-                    three().build_compressed(from, Level::Default, &mut Compressor::new());
-                let compression = Compression::Fixed(to, Level::Default);
-                let rules = AppendRules { compression, ..AppendRules::default() };
-                let it = validate(&rules, NOW_MS, &mut bytes, &mut scratch).unwrap();
-                assert_eq!((it.replaced, it.codec), (from != to, to));
-                if !it.replaced {
-                    continue;
-                }
-                let rules = AppendRules::default();
-                let mut stored = scratch.replaced().to_vec();
-                let again = validate(&rules, NOW_MS, &mut stored, &mut scratch).unwrap();
-                assert_eq!(again, Accepted { replaced: false, ..it });
-            }
-        }
-    }
-
-    #[test]
-    fn records_that_do_not_count_from_zero_are_rewritten() {
-        let mut builder = BatchBuilder::new();
-        builder.record(NOW_MS, Some(b"k"), None);
-        builder.record_with_headers(NOW_MS, Some(b"k"), Some(b"v"), &[("h", None)]);
-        let want = builder.build();
-        // An old client numbered both records zero.
-        let mut bytes = want.clone();
-        let second = HEADER_BYTES + 8;
-        let delta_at = second + 3;
-        assert_eq!(bytes[delta_at], 2);
-        bytes[delta_at] = 0;
-        reseal(&mut bytes);
-        let mut scratch = scratch();
-        let it = validate(&AppendRules::default(), NOW_MS, &mut bytes, &mut scratch).unwrap();
-        assert!(it.replaced);
-        assert_eq!(scratch.replaced()[12..16], [0xff; 4]);
-        assert_eq!(scratch.replaced(), want);
-    }
-
-    #[test]
-    fn sequences_wrap_to_zero() {
-        assert_eq!(last_sequence(0, 1), 0);
-        assert_eq!(last_sequence(i32::MAX, 1), i32::MAX);
-        assert_eq!(last_sequence(i32::MAX, 2), 0);
-        assert_eq!(last_sequence(i32::MAX - 1, 5), 2);
-    }
-
-    /// What a topic takes is about compressed bytes.
-    #[test]
-    fn a_batch_that_unfolds_to_much_is_taken() {
-        let mut builder = BatchBuilder::new();
-        let text = b"a line of a log that is much like the one before it ".repeat(200);
-        for it in 0..1_000 {
-            builder.record(NOW_MS + it % 7, Some(b"key"), Some(&text));
-        }
-        for codec in [Codec::Gzip, Codec::Zstd, Codec::Lz4, Codec::Snappy] {
-            let sent = builder.build_compressed(codec, Level::Default, &mut Compressor::new());
-            let mut bytes = sent.clone();
-            let rules = AppendRules { compacted: true, ..AppendRules::default() };
-            let it = validate(&rules, NOW_MS, &mut bytes, &mut scratch()).unwrap();
-            assert_eq!((it.replaced, it.records, it.max_timestamp_delta), (false, 1_000, 6));
-            assert_eq!(bytes, sent, "{codec:?}");
-
-            let budget = 9 << 20;
-            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut Scratch::new(budget));
-            let too_large = |limit| AppendRefusal::Unfold(DecompressError::TooLarge { limit });
-            assert_eq!(refusal, Err(too_large(budget)), "{codec:?}");
-            // What must be folded anew must be held.
-            let compression = Compression::Fixed(Codec::None, Level::Default);
-            let rules = AppendRules { compression, ..rules };
-            let refusal = validate(&rules, NOW_MS, &mut bytes, &mut scratch());
-            assert_eq!(refusal, Err(too_large(8 * rules.message_bytes_max)), "{codec:?}");
-        }
-    }
-
-    /// Damage under a right checksum: refused or taken, never a panic, and what is taken is whole.
-    #[test]
-    fn no_bytes_make_it_panic() {
-        let mut seed = 7_u64;
-        let mut random = move |below: usize| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) as usize % below
-        };
-        let mut scratch = scratch();
-        let mut raw = Vec::new();
-        put_nullable(&mut raw, Some(b"header"));
-        let (mut taken, mut refused) = (0, 0);
-        for round in 0..4_000 {
-            let codec = Codec::ALL[round % Codec::ALL.len()];
-            let mut builder = three();
-            builder.record_with_headers(NOW_MS, Some(b"k"), None, &[("h", Some(&raw))]);
-            let mut bytes = builder.build_compressed(codec, Level::Default, &mut Compressor::new());
-            for _ in 0..random(3) {
-                let at = UNSUMMED_BYTES + random(bytes.len() - UNSUMMED_BYTES);
-                bytes[at] = random(256) as u8;
-            }
-            reseal(&mut bytes);
-            let compression = match random(2) {
-                0 => Compression::Producer,
-                _ => Compression::Fixed(Codec::ALL[random(5)], Level::Default),
-            };
-            let rules = AppendRules { compression, ..AppendRules::default() };
-            match validate(&rules, NOW_MS, &mut bytes, &mut scratch) {
-                Ok(it) => {
-                    let stored = if it.replaced { scratch.replaced() } else { &bytes[..] };
-                    let batch = Batch::split(stored).unwrap().0;
-                    assert_eq!(batch.crc(), batch.computed_crc());
-                    taken += 1;
-                }
-                Err(_) => refused += 1,
-            }
-        }
-        assert!(500 < taken && 500 < refused, "the walk went empty: {taken} {refused}");
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
 //! Appends that wait: journal or memory are used up for now, and those who came first go first.
 //!
 //! A lane has one line. Whoever comes while somebody stands in it stands behind, so that nothing
-//! overtakes; whoever has a partition's answer in hand has its place in that partition's log. A wait
+//! overtakes; whoever has a partition's answer in hand has its place in that partition's log. A batch that
+//! takes long to look at steps aside ([`super::long`]), and only its own partition waits for it. A wait
 //! ends with room, with its own time, or with the disk: an error that more room does not mend is
 //! given at once.
 //!
 //! Invariants:
-//! - LINE-1: appends take effect in the order in which they came, whether they waited or not;
+//! - LINE-1: appends take effect in the order in which they came, whether they waited or not; who steps
+//!   aside keeps its place among those to its partition;
 //! - LINE-2: when one is given up, for its time or for the disk, so is what its client sent behind
 //!   it to the same partition: it would overtake when the first is sent again;
 //! - LINE-3: a share of the lane's memory is left to what makes room.
@@ -36,13 +38,16 @@ const WAIT_MAX: Nanos = Nanos::secs(300);
 /// The end of a patience that nobody loses.
 const NEVER: Nanos = Nanos(u64::MAX);
 
-struct Waiting {
-    of: TopicPartition,
-    from: SocketAddr,
-    batch: Piece,
+/// The work a look at a batch may take before it steps aside.
+const UNITS_AT_ONCE: usize = 128 << 10;
+
+pub(super) struct Waiting {
+    pub(super) of: TopicPartition,
+    pub(super) from: SocketAddr,
+    pub(super) batch: Piece,
     since: Nanos,
-    until: Nanos,
-    giver: Giver<Result<Appended, AppendError>>,
+    pub(super) until: Nanos,
+    pub(super) giver: Giver<Result<Appended, AppendError>>,
 }
 
 /// The appends of one lane that wait.
@@ -120,21 +125,30 @@ impl Store {
         from: SocketAddr,
         until: Nanos,
     ) -> InTurn {
-        let line = &self.0.line;
-        if line.waiting.borrow().is_empty() && self.takes(batch.len()) {
-            let done = self.append(of, &mut batch, false);
-            if done != Err(AppendError::Overloaded) {
-                return InTurn::Done(done);
+        let (line, long) = (&self.0.line, &self.0.long);
+        let now = self.0.lane.now();
+        let mut steps_aside = false;
+        if line.waiting.borrow().is_empty() {
+            steps_aside = long.is_ahead_of(of);
+            if !steps_aside && !long.needs_room() && self.takes(batch.len()) {
+                match self.append_within(of, &mut batch, false, UNITS_AT_ONCE) {
+                    None => steps_aside = true,
+                    Some(Err(AppendError::Overloaded)) => {}
+                    Some(done) => return InTurn::Done(done),
+                }
             }
         }
-        let now = self.0.lane.now();
-        if until <= now {
+        if !steps_aside && until <= now {
             line.given_up.add(1);
             return InTurn::Done(Err(AppendError::TimedOut));
         }
         let (giver, taker) = once(&self.0.lane);
         let until = until.min(now + WAIT_MAX);
         let it = Waiting { of: *of, from, batch, since: now, until, giver };
+        if steps_aside {
+            long.push(it);
+            return InTurn::Waits(taker);
+        }
         line.waiting.borrow_mut().push_back(it);
         line.patient_until.set(line.patient_until.get().min(until));
         line.waited.add(1);
@@ -146,12 +160,12 @@ impl Store {
     /// Appends that wait now.
     #[must_use]
     pub fn appends_waiting(&self) -> usize {
-        self.0.line.waiting.borrow().len()
+        self.0.line.waiting.borrow().len() + self.0.long.len()
     }
 
     /// Whether a client's batch of so many bytes may be tried. An error that room does not mend
     /// must be said: then it may.
-    fn takes(&self, bytes: usize) -> bool {
+    pub(super) fn takes(&self, bytes: usize) -> bool {
         let pool = self.0.lane.pool();
         let memory = pool.budget_bytes() - pool.budget_bytes() / MEMORY_LEFT_SHARE;
         let hopeless = self.0.journal.failed().is_some() || self.0.keep.no_space.get();
@@ -186,7 +200,7 @@ impl Store {
         self.freed().await;
     }
 
-    async fn freed(&self) {
+    pub(super) async fn freed(&self) {
         let look = self.0.lane.now() + LOOK;
         // The time being over is as good a reason as any. Nobody says that upkeep had a look: whoever
         // waits calls for it, and the two would keep each other awake.
@@ -198,29 +212,35 @@ impl Store {
         let line = &self.0.line;
         let mut waiting = line.waiting.borrow_mut();
         let first = waiting.front_mut()?;
+        if self.0.long.is_ahead_of(&first.of) {
+            self.0.long.push(waiting.pop_front().expect("just seen"));
+            return Some(0);
+        }
         let now = self.0.lane.now();
-        if first.until <= now || !self.takes(first.batch.len()) {
+        if first.until <= now || self.0.long.needs_room() || !self.takes(first.batch.len()) {
             return None;
         }
-        let done = self.append(&first.of, &mut first.batch, false);
-        if done == Err(AppendError::Overloaded) {
-            return None;
-        }
+        let done = match self.append_within(&first.of, &mut first.batch, false, UNITS_AT_ONCE) {
+            Some(Err(AppendError::Overloaded)) => return None,
+            Some(done) => done,
+            None => {
+                self.0.long.push(waiting.pop_front().expect("just seen"));
+                return Some(UNITS_AT_ONCE);
+            }
+        };
         let it = waiting.pop_front().expect("just seen");
         let bytes = it.batch.len();
         line.wait.record(now.since(it.since));
         if let Err(error @ (AppendError::NoSpace | AppendError::Failed(_))) = &done {
-            // LINE-2.
-            for behind in std::mem::take(&mut *waiting) {
-                if (behind.from, behind.of) == (it.from, it.of) {
-                    behind.giver.give(Err(error.clone()));
-                } else {
-                    waiting.push_back(behind);
-                }
-            }
+            give_up(&mut waiting, &it, error);
         }
         it.giver.give(done);
         Some(bytes)
+    }
+
+    /// LINE-2: what the same client sent to the same partition behind one that was given up.
+    pub(super) fn give_up_in_line(&self, gone: &Waiting, error: &AppendError) {
+        give_up(&mut self.0.line.waiting.borrow_mut(), gone, error);
     }
 
     /// LINE-2.
@@ -249,8 +269,20 @@ impl Store {
     }
 
     pub(super) fn start_line(&self) {
+        self.start_long();
         let store = self.clone();
         let keep = async move { store.keep_line().await };
         self.0.lane.spawn("appends that wait", Importance::Serving, keep);
+    }
+}
+
+/// LINE-2.
+pub(super) fn give_up(waiting: &mut VecDeque<Waiting>, gone: &Waiting, error: &AppendError) {
+    for behind in std::mem::take(waiting) {
+        if (behind.from, behind.of) == (gone.from, gone.of) {
+            behind.giver.give(Err(error.clone()));
+        } else {
+            waiting.push_back(behind);
+        }
     }
 }

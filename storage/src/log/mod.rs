@@ -17,6 +17,7 @@ mod folders;
 pub mod journal;
 pub mod leave;
 pub mod line;
+mod long;
 pub mod mutant;
 pub mod open;
 mod pace;

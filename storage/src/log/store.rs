@@ -18,6 +18,7 @@ use corelane_core::sync::{Event, Queue};
 use super::ahead::{Ahead, Spot};
 use super::journal::{Commit, Journal, JournalRefusal};
 use super::line::Line;
+use super::long::Long;
 use super::mutant::Mutant;
 use super::pace::Gate;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
@@ -27,7 +28,7 @@ use crate::batch::{Batch, BatchMut};
 use crate::extent::Parts;
 use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, EntryHead};
 use crate::producers::{Aborted, ProducerRefusal};
-use crate::validate::{Accepted, AppendRefusal, Scratch, validate};
+use crate::validate::{Accepted, AppendRefusal, Examination, Scratch};
 
 /// Segments waiting to be written out whole.
 const SEALED_WAITING_MAX: usize = 1 << 16;
@@ -57,6 +58,7 @@ pub(super) struct Inner {
     pub(super) sealed: Queue<(TopicPartition, Offset)>,
     pub(super) upkeep: Event,
     pub(super) line: Line,
+    pub(super) long: Long,
     pub(super) ahead: Ahead,
     pub(super) gate: Rc<Gate>,
     scratch: RefCell<Scratch>,
@@ -99,6 +101,12 @@ pub enum AppendError {
     NoSpace,
     /// The directory is fenced after an error of the disk.
     Failed(Errno),
+}
+
+impl From<AppendRefusal> for AppendError {
+    fn from(refusal: AppendRefusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// An append that took effect.
@@ -189,18 +197,20 @@ impl Store {
         metrics: &Metrics,
     ) -> Self {
         let gate = Gate::new(lane, &journal, metrics);
+        let unfold_bytes_max = config.unfold_bytes_max;
         let store = Self(Rc::new(Inner {
             lane: lane.clone(),
             gate,
             upkeep_rules,
             keep: Keep::new(lane, metrics),
-            scratch: RefCell::new(Scratch::new(config.unfold_bytes_max)),
+            scratch: RefCell::new(Scratch::new(unfold_bytes_max)),
             config,
             journal,
             partitions: RefCell::default(),
             sealed: Queue::new(lane, SEALED_WAITING_MAX),
             upkeep: Event::new(lane),
             line: Line::new(lane, metrics),
+            long: Long::new(lane, unfold_bytes_max, metrics),
             ahead: Ahead::default(),
             counts: Counts {
                 batches: metrics.counter("log.batches"),
@@ -297,21 +307,66 @@ impl Store {
         bytes: &mut [u8],
         verified: bool,
     ) -> Result<Appended, AppendError> {
-        let shared = self.partition(of).ok_or(AppendError::NotHere)?;
+        let done = self.append_within(of, bytes, verified, usize::MAX);
+        done.expect("no batch takes that long")
+    }
+
+    /// As [`Self::append`], unless a look at the batch takes more than so many units of work. Nothing was
+    /// changed then.
+    pub(super) fn append_within(
+        &self,
+        of: &TopicPartition,
+        bytes: &mut [u8],
+        verified: bool,
+        units: usize,
+    ) -> Option<Result<Appended, AppendError>> {
+        let shared = match self.writable(of) {
+            Ok(shared) => shared,
+            Err(error) => return Some(Err(error)),
+        };
         let mut partition = shared.borrow_mut();
-        if partition.damage.is_some() {
-            return Err(AppendError::Offline);
-        }
         let mut scratch = self.0.scratch.borrow_mut();
+        let (rules, now_ms) = (&partition.rules.append, self.0.lane.wall().0);
+        let mut look = || {
+            let mut examination = Examination::begin(rules, now_ms, bytes, &mut scratch)?;
+            if examination.step(rules, bytes, &mut scratch, units)? {
+                examination.finish(rules, bytes, &mut scratch).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let accepted = match look() {
+            Ok(accepted) => accepted?,
+            Err(refusal) => return Some(Err(AppendError::Refused(refusal))),
+        };
+        let batch =
+            if accepted.replaced { scratch.replaced() } else { &mut bytes[..accepted.bytes] };
+        Some(self.place(&shared, &mut partition, batch, &accepted, verified))
+    }
+
+    /// A partition that takes appends.
+    pub(super) fn writable(&self, of: &TopicPartition) -> Result<Shared, AppendError> {
+        let shared = self.partition(of).ok_or(AppendError::NotHere)?;
+        let offline = shared.borrow().damage.is_some();
+        if offline { Err(AppendError::Offline) } else { Ok(shared) }
+    }
+
+    /// Puts a batch that was found to be good, or what took its place, at the end of its partition.
+    pub(super) fn place(
+        &self,
+        shared: &Shared,
+        partition: &mut Partition,
+        batch: &mut [u8],
+        accepted: &Accepted,
+        verified: bool,
+    ) -> Result<Appended, AppendError> {
         let now_ms = self.0.lane.wall().0;
-        let accepted = validate(&partition.rules.append, now_ms, bytes, &mut scratch)
-            .map_err(AppendError::Refused)?;
         self.0.counts.summed.add(accepted.bytes as u64);
-        let plan = partition.plan(&accepted, verified, now_ms).map_err(AppendError::Producer)?;
+        let plan = partition.plan(accepted, verified, now_ms).map_err(AppendError::Producer)?;
         let log_start = partition.log_start();
         let stamped = partition.rules.append.log_append_time.then_some(accepted.max_timestamp);
         let (base, roll) = match plan {
-            Plan::Duplicate { last, .. } if self.forgets(&partition, &accepted, last) => {
+            Plan::Duplicate { last, .. } if self.forgets(partition, accepted, last) => {
                 let refusal = ProducerRefusal::Sequence { expected: -1, found: -1 };
                 return Err(AppendError::Producer(refusal));
             }
@@ -331,8 +386,6 @@ impl Store {
             }
             Plan::Append { base, roll } => (base, roll),
         };
-        let batch =
-            if accepted.replaced { scratch.replaced() } else { &mut bytes[..accepted.bytes] };
         let claim = claim_of(partition.open_segment(), batch.len());
         if !self.has_space(claim) {
             self.0.keep.refused.set(self.0.keep.refused.get() + 1);
@@ -342,27 +395,27 @@ impl Store {
         if partition.cutting {
             return Err(AppendError::Overloaded);
         }
-        let parts = if roll { None } else { self.goes_straight(&partition, batch.len()) };
+        let parts = if roll { None } else { self.goes_straight(partition, batch.len()) };
         let in_journal = parts.map_or(batch.len(), |_| Parts::journal_bytes_max());
         self.admit(2 * ENTRY_HEADER_BYTES + in_journal)?;
         if roll {
-            self.roll(&mut partition);
+            self.roll(partition);
         }
         let mut patched = BatchMut::first(batch).expect("it was just validated");
         patched.assign(base, partition.leader_epoch);
         let known_crc = patched.view().whole_crc();
         let placed = partition
-            .append(self.0.lane.pool(), batch, known_crc, &accepted, now_ms)
+            .append(self.0.lane.pool(), batch, known_crc, accepted, now_ms)
             .map_err(|_| AppendError::Overloaded)?;
         self.claim(claim);
-        self.note_appended(&mut partition, batch.len());
+        self.note_appended(partition, batch.len());
         if partition.open_segment().first_timestamp.is_none() {
-            self.ask_age(*of);
+            self.ask_age(partition.of);
         }
         let end = placed.end;
-        let head = head_of(&partition, base, end, placed.segment, placed.position);
+        let head = head_of(partition, base, end, placed.segment, placed.position);
         let commit = match parts {
-            Some(parts) => self.push_extent(&shared, &mut partition, head, parts, batch, known_crc),
+            Some(parts) => self.push_extent(shared, partition, head, parts, batch, known_crc),
             None => {
                 let body = Body::Data { bytes: batch };
                 self.0.journal.push(&Entry { head, body }, Some(known_crc))

@@ -9,6 +9,7 @@ mod indexes;
 mod lanes;
 mod leave;
 mod line;
+mod long;
 mod many;
 mod media;
 mod model;
