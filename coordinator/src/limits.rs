@@ -27,6 +27,8 @@ pub const EXPIRED_PER_ROUND_MAX: usize = 10_000;
 pub const EXPIRY_GROUPS_PER_TICK_MAX: usize = 256;
 /// How long a round of expiry steps back when the log is busy.
 pub const EXPIRY_BACKOFF_MS: u64 = 1000;
+/// What a group, a member and an offset take beside the bytes that somebody named, about.
+pub const THING_BYTES: usize = 256;
 /// A name inside a record. The format counts them with 16 bits; room is left for the suffix of a member id.
 pub const NAME_BYTES_MAX: usize = 32_000;
 /// How long a member that never finished its first join is kept.
@@ -54,6 +56,9 @@ pub struct GroupConfig {
     /// All bytes the members of one group may have sent with their protocols. They are in memory as
     /// long as the members are. One member alone is not refused for it.
     pub members_bytes_max: usize,
+    /// What all groups of one partition of `__consumer_offsets` may take in memory: what members tell and are
+    /// told, offsets, and names. What would grow beyond it is refused until others leave or expire.
+    pub partition_bytes_max: usize,
     /// `offset.metadata.max.bytes`; counted in UTF-16 units, as Kafka counts it.
     pub offset_metadata_units_max: usize,
     /// `offsets.retention.minutes`, in milliseconds
@@ -72,6 +77,7 @@ impl Default for GroupConfig {
             groups_max: 100_000,
             group_size_max: i32::MAX as usize,
             members_bytes_max: 4 << 20,
+            partition_bytes_max: 64 << 20,
             offset_metadata_units_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 600_000,

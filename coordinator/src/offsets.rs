@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::{FetchedPartition, FetchedTopic, Ticket};
+use crate::limits::THING_BYTES;
 use crate::records::OffsetValue;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct GroupOffsets {
     slots: usize,
     /// Values in flight in all slots.
     pending: usize,
+    /// What all slots take in memory.
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +38,13 @@ impl Slot {
         }
     }
 
+    /// What it takes in memory, in a topic of this name.
+    fn bytes(&self, topic: &str) -> usize {
+        let pending = self.pending.iter().filter_map(|(_, value)| value.as_ref());
+        let texts: usize = self.committed.iter().chain(pending).map(|it| it.metadata.len()).sum();
+        THING_BYTES + topic.len() + texts
+    }
+
     fn is_void(&self) -> bool {
         self.committed.is_none() && self.pending.is_empty()
     }
@@ -47,6 +57,21 @@ impl GroupOffsets {
 
     pub(crate) fn len(&self) -> usize {
         self.slots
+    }
+
+    /// What they take in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What one would take more than it does, with this text.
+    pub(crate) fn growth(&self, topic: &str, partition: i32, metadata: &str) -> usize {
+        match self.slot(topic, partition) {
+            Some(slot) => {
+                metadata.len().saturating_sub(slot.latest().map_or(0, |it| it.metadata.len()))
+            }
+            None => THING_BYTES + topic.len() + metadata.len(),
+        }
     }
 
     pub(crate) fn has_pending(&self) -> bool {
@@ -116,40 +141,52 @@ impl GroupOffsets {
         partition: i32,
         value: Option<OffsetValue>,
     ) {
+        self.uncount(topic, partition);
         let slot = self.slot_mut(topic, partition);
         // One request may name a partition twice: the later one is the later record.
         assert!(slot.pending.last().is_none_or(|(last, _)| *last <= ticket), "tickets grow");
         slot.pending.push((ticket, value));
         self.pending += 1;
+        self.count(topic, partition);
     }
 
     /// The log has the first value of this ticket.
     pub(crate) fn commit(&mut self, ticket: Ticket, topic: &str, partition: i32) {
+        self.uncount(topic, partition);
         let slot = self.slot_mut(topic, partition);
         let (first, value) = slot.pending.remove(0);
         assert_eq!(first, ticket, "writes commit in the order of their tickets");
         slot.committed = value;
         self.pending -= 1;
+        self.count(topic, partition);
         self.drop_if_void(topic, partition);
     }
 
     /// The log refused the first value of this ticket.
     pub(crate) fn revert(&mut self, ticket: Ticket, topic: &str, partition: i32) {
+        self.uncount(topic, partition);
         let slot = self.slot_mut(topic, partition);
         let place = slot.pending.iter().position(|(held, _)| *held == ticket);
         slot.pending.remove(place.expect("the ticket put a value here"));
         self.pending -= 1;
+        self.count(topic, partition);
         self.drop_if_void(topic, partition);
     }
 
     /// A record read from the log.
     pub(crate) fn replay(&mut self, topic: &str, partition: i32, value: Option<OffsetValue>) {
+        self.uncount(topic, partition);
         self.slot_mut(topic, partition).committed = value;
+        self.count(topic, partition);
         self.drop_if_void(topic, partition);
     }
 
     pub(crate) fn check(&self) {
         let slots = self.topics.values().flat_map(BTreeMap::values);
+        let bytes = |(topic, slots): (&String, &BTreeMap<i32, Slot>)| -> usize {
+            slots.values().map(|it| it.bytes(topic)).sum()
+        };
+        assert_eq!(self.topics.iter().map(bytes).sum::<usize>(), self.bytes, "bytes are counted");
         let (mut count, mut pending) = (0, 0);
         for slot in slots {
             assert!(!slot.is_void(), "a void slot was kept");
@@ -166,6 +203,18 @@ impl GroupOffsets {
         self.topics.get(topic)?.get(&partition)
     }
 
+    fn bytes_at(&self, topic: &str, partition: i32) -> usize {
+        self.slot(topic, partition).map_or(0, |slot| slot.bytes(topic))
+    }
+
+    fn count(&mut self, topic: &str, partition: i32) {
+        self.bytes += self.bytes_at(topic, partition);
+    }
+
+    fn uncount(&mut self, topic: &str, partition: i32) {
+        self.bytes -= self.bytes_at(topic, partition);
+    }
+
     fn slot_mut(&mut self, topic: &str, partition: i32) -> &mut Slot {
         if !self.topics.contains_key(topic) {
             self.topics.insert(topic.to_owned(), BTreeMap::new());
@@ -180,8 +229,9 @@ impl GroupOffsets {
     fn drop_if_void(&mut self, topic: &str, partition: i32) {
         let Some(slots) = self.topics.get_mut(topic) else { return };
         if slots.get(&partition).is_some_and(Slot::is_void) {
-            slots.remove(&partition);
+            let slot = slots.remove(&partition).expect("just seen");
             self.slots -= 1;
+            self.bytes -= slot.bytes(topic);
         }
         if slots.is_empty() {
             self.topics.remove(topic);

@@ -304,6 +304,12 @@ rows! {
         .check(Check::AtLeast(1))
         .doc("Groups of one partition of the topic that keeps group offsets. A new one beyond it is \
               told to try again, until others have expired.");
+    GROUP_PARTITION_BYTES = Row::new("corelane.group.partition.bytes", Long, "67108864")
+        .check(Check::AtLeast(1 << 20))
+        .doc("Bytes that all groups of one partition of the topic that keeps group offsets may take in \
+              memory: what members tell and are told, offsets with their metadata, and names. A join, an \
+              assignment or an offset that would take more is told to try again, until others have left or \
+              expired.");
     OFFSETS_PARTITIONS = Row::new("offsets.topic.num.partitions", Int, "50")
         .check(Check::Between(1, 10_000))
         .doc("Partitions of the topic that keeps group offsets. Settled when it is created.");

@@ -87,7 +87,7 @@ const LIMITS: &[Limit] = &[
         what: "send records that unfold",
         keys: &[&keys::UNFOLD_BYTES_MAX],
         then: "beyond it, or beyond 32 MiB and 1,000 times what came, the batch is refused; it is unfolded a \
-               piece at a time, and not kept",
+               piece at a time, and the lane does other things in between",
     },
     Limit {
         what: "create very many partitions",
@@ -114,6 +114,11 @@ const LIMITS: &[Limit] = &[
         what: "commit large offsets",
         keys: &[&keys::OFFSET_METADATA_BYTES_MAX],
         then: "the offset is refused",
+    },
+    Limit {
+        what: "fill memory with groups, members and offsets",
+        keys: &[&keys::GROUP_PARTITION_BYTES, &keys::OFFSETS_PARTITIONS],
+        then: "what would take more is told to try again; who takes no more than before goes on",
     },
 ];
 

@@ -279,6 +279,7 @@ fn config(settings: &Settings) -> GroupConfig {
         initial_rebalance_quiet_ms: span(&keys::GROUP_INITIAL_QUIET_MS),
         groups_max: size(&keys::GROUP_PARTITION_GROUPS_MAX),
         members_bytes_max: size(&keys::GROUP_MEMBERS_BYTES),
+        partition_bytes_max: size(&keys::GROUP_PARTITION_BYTES),
         group_size_max: size(&keys::GROUP_SIZE_MAX),
         offset_metadata_units_max: size(&keys::OFFSET_METADATA_BYTES_MAX),
         offsets_retention_ms: settings.number(&keys::OFFSETS_RETENTION_MINUTES) * 60 * 1000,

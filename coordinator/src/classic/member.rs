@@ -1,6 +1,8 @@
 //! One member: what it said when it joined, and what it waits for.
 
+use super::protocols::bytes_of;
 use crate::api::{JoinGroup, Protocol, Token};
+use crate::limits::THING_BYTES;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -46,10 +48,26 @@ impl Member {
             .map(|known| known.metadata.as_slice())
     }
 
+    /// What it takes in memory, without its id.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let names = [&self.client_id, &self.client_host, &self.protocol_type];
+        let names: usize = names.iter().map(|it| it.len()).sum();
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        THING_BYTES + names + instance + bytes_of(&self.protocols) + self.assignment.len()
+    }
+
     /// Whoever waits for an answer is alive, once it has been part of the group.
     pub(crate) fn can_expire(&self) -> bool {
         self.is_new || (self.joining.is_none() && self.syncing.is_none())
     }
+}
+
+/// What whoever joins so will take in memory, without its id and what it will be told to do.
+pub(crate) fn told_bytes(request: &JoinGroup) -> usize {
+    let names = [&request.client_id, &request.client_host, &request.protocol_type];
+    let names: usize = names.iter().map(|it| it.len()).sum();
+    let instance = request.instance.as_ref().map_or(0, String::len);
+    THING_BYTES + names + instance + bytes_of(&request.protocols)
 }
 
 pub(super) fn session_timeout_ms(request: &JoinGroup) -> u64 {

@@ -39,8 +39,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Answer, JoinAnswer, Now, Reply, SyncAnswer, Token};
 use crate::errors::GroupError;
+use crate::limits::THING_BYTES;
 use crate::records::GroupValue;
 use member::Member;
+pub(crate) use member::told_bytes;
 
 pub(crate) const CONSUMER: &str = "consumer";
 const NEVER_MS: u64 = u64::MAX;
@@ -246,6 +248,23 @@ impl ClassicGroup {
 
     fn is_leader(&self, member: &str) -> bool {
         self.leader.as_deref() == Some(member)
+    }
+
+    /// What the group takes in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| id.len() + member.held_bytes());
+        let promised = self.promised.keys().map(|id| THING_BYTES + id.len());
+        members.chain(promised).sum()
+    }
+
+    /// What a member takes of that, if it is one.
+    pub(crate) fn held_bytes_of(&self, id: &str) -> usize {
+        self.members.get(id).map_or(0, |member| id.len() + member.held_bytes())
+    }
+
+    /// What the members were told to do takes of that.
+    pub(crate) fn assigned_bytes(&self) -> usize {
+        self.members.values().map(|member| member.assignment.len()).sum()
     }
 
     /// The longest any member wants to have for a rebalance.

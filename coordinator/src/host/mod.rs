@@ -25,11 +25,11 @@ use crate::api::{
     Answer, HeartbeatAnswer, JoinAnswer, JoinGroup, LeaveAnswer, LeaveGroup, LeftMember, Now,
     OffsetFetch, Outcome, Reply, Request, SyncAnswer, SyncGroup, Ticket, Token,
 };
-use crate::classic::{ClassicGroup, Effects};
+use crate::classic::{ClassicGroup, Effects, told_bytes};
 use crate::errors::GroupError;
 use crate::limits::{
     DEFERRED_PER_GROUP_MAX, GroupConfig, MEMBER_METADATA_BYTES_MAX, NAME_BYTES_MAX,
-    PROTOCOLS_PER_MEMBER_MAX, WRITES_IN_FLIGHT_MAX,
+    PROTOCOLS_PER_MEMBER_MAX, THING_BYTES, WRITES_IN_FLIGHT_MAX,
 };
 use crate::offsets::GroupOffsets;
 use crate::records::Change;
@@ -43,6 +43,8 @@ pub struct Host {
     config: GroupConfig,
     phase: Phase,
     groups: BTreeMap<String, Group>,
+    /// What all groups take in memory.
+    held_bytes: usize,
     /// Oldest first.
     in_flight: VecDeque<InFlight>,
     next_ticket: u64,
@@ -67,6 +69,8 @@ struct Group {
     deferred: VecDeque<(Token, Request)>,
     /// What `alarms` holds for this group.
     alarm_ms: u64,
+    /// What was counted for it.
+    held_bytes: usize,
 }
 
 /// A write the log has not answered.
@@ -88,6 +92,7 @@ impl Host {
             config,
             phase: Phase::Loading,
             groups: BTreeMap::new(),
+            held_bytes: 0,
             in_flight: VecDeque::new(),
             next_ticket: 0,
             alarms: BTreeSet::new(),
@@ -141,6 +146,7 @@ impl Host {
         }
         self.phase = Phase::Stopped;
         self.groups.clear();
+        self.held_bytes = 0;
         self.alarms.clear();
         self.expiry_due_ms = NEVER_MS;
         Outcome { writes: Vec::new(), replies: effects.replies }
@@ -149,6 +155,11 @@ impl Host {
     /// Writes the log has not answered.
     pub fn writes_in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// What all groups take in memory, about.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     pub fn group_count(&self) -> usize {
@@ -234,6 +245,14 @@ impl Host {
     }
 
     fn join(&mut self, now: Now, token: Token, request: &JoinGroup, out: &mut Outcome) {
+        let group = self.groups.get(&request.group);
+        let before = group.map_or(0, |it| it.classic.held_bytes_of(&request.member));
+        let growth = (told_bytes(request) + request.member.len()).saturating_sub(before);
+        if !self.has_room(growth + self.growth_of_making(&request.group)) {
+            let error = GroupError::CoordinatorLoadInProgress;
+            push(out, token, Answer::Join(JoinAnswer::refused(&request.member, error)));
+            return;
+        }
         if !self.groups.contains_key(&request.group) {
             // Only somebody without an id can be new here.
             let refusal = if !request.member.is_empty() {
@@ -257,6 +276,13 @@ impl Host {
     fn sync(&mut self, now: Now, token: Token, request: &SyncGroup, out: &mut Outcome) {
         if !self.groups.contains_key(&request.group) {
             push(out, token, Answer::Sync(SyncAnswer::refused(GroupError::UnknownMemberId)));
+            return;
+        }
+        let assigned: usize = request.assignments.iter().map(|(_, bytes)| bytes.len()).sum();
+        let before = self.groups[&request.group].classic.assigned_bytes();
+        if !self.has_room(assigned.saturating_sub(before)) {
+            let error = GroupError::CoordinatorLoadInProgress;
+            push(out, token, Answer::Sync(SyncAnswer::refused(error)));
             return;
         }
         self.change(now, &request.group, out, |group, config, effects| {
@@ -305,7 +331,26 @@ impl Host {
             None => out.replies.extend(answer),
         }
         self.set_alarm(name);
+        self.recount(name);
         self.prune(name);
+    }
+
+    /// Whether so much more may be held. Who takes no more than before always may.
+    fn has_room(&self, growth: usize) -> bool {
+        growth == 0 || self.held_bytes + growth <= self.config.partition_bytes_max
+    }
+
+    /// What a group takes by being there, if it is not yet.
+    fn growth_of_making(&self, name: &str) -> usize {
+        if self.groups.contains_key(name) { 0 } else { THING_BYTES + name.len() }
+    }
+
+    /// To be called when a group may have changed.
+    fn recount(&mut self, name: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let held_bytes = group.count_bytes(name);
+        self.held_bytes = self.held_bytes - group.held_bytes + held_bytes;
+        group.held_bytes = held_bytes;
     }
 
     fn is_full(&self) -> bool {
@@ -319,6 +364,7 @@ impl Host {
         });
         if void {
             let group = self.groups.remove(name).expect("just seen");
+            self.held_bytes -= group.held_bytes;
             self.alarms.remove(&(group.alarm_ms, name.to_owned()));
         }
     }
@@ -331,6 +377,9 @@ impl Host {
         for (name, group) in &self.groups {
             group.classic.check();
             group.offsets.check();
+            if self.phase == Phase::Serving {
+                assert_eq!(group.held_bytes, group.count_bytes(name), "{name} was counted");
+            }
             let resting =
                 self.in_flight.iter().filter(|write| write.resting.as_ref() == Some(name)).count();
             assert_eq!(
@@ -353,6 +402,8 @@ impl Host {
                 "alarms are the groups'"
             );
         }
+        let held_bytes: usize = self.groups.values().map(|group| group.held_bytes).sum();
+        assert_eq!(held_bytes, self.held_bytes, "what is held is counted");
         let alarms = self.groups.values().filter(|group| group.alarm_ms != NEVER_MS).count();
         assert_eq!(alarms, self.alarms.len(), "nobody else has an alarm");
         assert!(self.in_flight.iter().is_sorted_by_key(|write| write.ticket), "tickets grow");
@@ -372,7 +423,12 @@ impl Group {
             offsets: GroupOffsets::default(),
             deferred: VecDeque::new(),
             alarm_ms: NEVER_MS,
+            held_bytes: 0,
         }
+    }
+
+    fn count_bytes(&self, name: &str) -> usize {
+        THING_BYTES + name.len() + self.classic.held_bytes() + self.offsets.held_bytes()
     }
 }
 

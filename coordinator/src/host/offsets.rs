@@ -109,6 +109,18 @@ impl Host {
         if OFFSETS_PER_GROUP_MAX < offsets.map_or(0, GroupOffsets::len) + new || !fits(changes) {
             return Err(GroupError::InvalidCommitOffsetSize);
         }
+        let growth = |change: &Change| match change {
+            Change::Offset { topic, partition, value, .. } => {
+                let text = value.as_ref().map_or("", |it| &it.metadata);
+                let nothing = GroupOffsets::default();
+                offsets.unwrap_or(&nothing).growth(topic, *partition, text)
+            }
+            Change::Group { .. } => 0,
+        };
+        let before = self.growth_of_making(group);
+        if !self.has_room(before + changes.iter().map(growth).sum::<usize>()) {
+            return Err(GroupError::CoordinatorLoadInProgress);
+        }
         Ok(())
     }
 

@@ -72,6 +72,7 @@ impl Host {
                 self.offsets_of(group).begin(ticket, topic, *partition, value.clone());
             }
         }
+        self.recount_changed(&changes);
         let records = changes.iter().map(records::write).collect();
         self.in_flight.push_back(InFlight { ticket, changes, answer, resting, reads: Vec::new() });
         out.writes.push(Write { ticket, records });
@@ -101,6 +102,19 @@ impl Host {
             let (Change::Offset { group, .. } | Change::Group { group, .. }) = change;
             self.prune(group);
         }
+        self.recount_changed(&write.changes);
+    }
+
+    /// One write has changes of one group, mostly.
+    fn recount_changed(&mut self, changes: &[Change]) {
+        let mut before = None;
+        for change in changes {
+            let (Change::Offset { group, .. } | Change::Group { group, .. }) = change;
+            if before != Some(group) {
+                self.recount(group);
+            }
+            before = Some(group);
+        }
     }
 
     /// The group's record is answered: the group goes on, and with it the requests that waited, as far as they get.
@@ -120,6 +134,7 @@ impl Host {
             self.begin_write(vec![change], None, Some(name.to_owned()), out);
         }
         self.set_alarm(name);
+        self.recount(name);
         while let Some(group) = self.groups.get_mut(name)
             && !group.classic.is_at_rest()
             && let Some((token, request)) = group.deferred.pop_front()
