@@ -6,6 +6,8 @@
 
 mod accept;
 mod all;
+#[cfg(test)]
+mod door_stories;
 mod gate;
 mod identity;
 mod lane;
