@@ -11,6 +11,8 @@ use Kind::{Boolean, Double, Int, List, Long, Short, String};
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 pub(super) const FLUSH_WHY: &str = "every commit is flushed before it is answered";
+pub(super) const DELETE_DELAY_WHY: &str =
+    "deleted files go once that is durable, and who reads them keeps what it holds";
 pub(super) const INDEX_WHY: &str = "the index beside a segment sizes itself";
 pub(super) const PREALLOCATE_WHY: &str = "segments are preallocated by their rate of growth";
 pub(super) const THROTTLE_WHY: &str = "a single copy replicates nothing";
@@ -184,7 +186,7 @@ rows! {
         .check(Check::AtLeast(0))
         .doc("log.roll.jitter.ms in hours; heard when that is not set.");
     LOG_SEGMENT_DELETE_DELAY_MS = Row::new("log.segment.delete.delay.ms", Long, "60000").dynamic()
-        .check(Check::AtLeast(0))
+        .check(Check::AtLeast(0)).shown(DELETE_DELAY_WHY)
         .doc("How long a deleted segment stays on disk.");
     MESSAGE_BYTES_MAX = Row::new("message.max.bytes", Int, "1048588").dynamic()
         .check(Check::AtLeast(0))

@@ -46,6 +46,7 @@ rows! {
         .doc("Whether share groups may put records here that nobody could process.");
     FILE_DELETE_DELAY_MS = Row::new("file.delete.delay.ms", Long, "60000").dynamic()
         .check(Check::AtLeast(0)).falls_back_on(&[&keys::LOG_SEGMENT_DELETE_DELAY_MS])
+        .shown(keys::DELETE_DELAY_WHY)
         .doc("How long a deleted segment stays on disk.");
     FLUSH_MESSAGES = Row::new("flush.messages", Long, FOREVER_MS).dynamic()
         .check(Check::AtLeast(1)).falls_back_on(&[&keys::LOG_FLUSH_MESSAGES])
