@@ -46,6 +46,9 @@ const IDLE_BLOCKS_MAX: usize = 16_384;
 /// The share of what was not needed, as a divisor, that one [`Pool::trim`] gives back.
 const TRIM_SHARE: usize = 8;
 
+/// Bytes of pieces of one size that are never given back: their neighbours lose the huge page.
+const PIECES_KEPT_BYTES: usize = 8 << 20;
+
 /// Bytes one [`Pool::trim`] gives back at most, so that it takes a moment only.
 const TRIM_BYTES_MAX: usize = 8 << 20;
 
@@ -149,11 +152,9 @@ impl Pool {
         let inner = &*self.0;
         let mut left = TRIM_BYTES_MAX;
         for ((idle, least), bytes) in inner.idle.iter().zip(&inner.idle_least).zip(CLASSES) {
-            if (PIECE_BYTES_MIN..SLAB_BYTES).contains(&bytes) {
-                // Pieces of huge pages, which would not go before all of their neighbours.
-                continue;
-            }
-            let unneeded = least.load(Ordering::Relaxed).min(idle.len());
+            let is_piece = (PIECE_BYTES_MIN..SLAB_BYTES).contains(&bytes);
+            let kept = if is_piece { PIECES_KEPT_BYTES / bytes } else { 0 };
+            let unneeded = least.load(Ordering::Relaxed).min(idle.len()).saturating_sub(kept);
             for _ in 0..unneeded.div_ceil(TRIM_SHARE).min(left / bytes) {
                 let Some(mut block) = idle.pop() else { break };
                 Arc::get_mut(&mut block).expect("nobody holds an idle block").give_up();
@@ -283,6 +284,17 @@ mod tests {
         assert!(idle.is_sorted_by(|a, b| a >= b), "{idle:?}");
         assert_eq!((idle[0], idle[19]), (35, 3), "{idle:?}");
         assert!(pool.get(1).expect("in budget").spare_mut().iter().all(|&it| it == 0));
+    }
+
+    #[test]
+    fn pieces_of_huge_pages_go_back_but_for_a_few() {
+        let pool = Pool::new(256 << 20);
+        let rush: Vec<_> = (0..60).map(|_| pool.get(1 << 20).expect("in budget")).collect();
+        drop(rush);
+        for _ in 0..40 {
+            pool.trim();
+        }
+        assert_eq!(pool.stats().idle_bytes, PIECES_KEPT_BYTES);
     }
 
     #[test]

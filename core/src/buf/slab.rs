@@ -99,9 +99,9 @@ impl Memory {
     }
 
     /// Gives the pages back to the host, whatever the allocator does with their addresses; what they held
-    /// reads as zeroes. A piece of a huge page stays, for its neighbours would lose the huge page.
+    /// reads as zeroes. The neighbours of a piece lie on small pages from then on.
     pub(super) fn give_up(&mut self) {
-        if cfg!(miri) || matches!(self._owner, Owner::Shared(_)) {
+        if cfg!(miri) {
             return;
         }
         // SAFETY: whole pages of private memory that is ours alone: nobody sees a change but that they
