@@ -164,6 +164,7 @@ impl Store {
         base: Offset,
         to: u64,
     ) -> Result<(), Errno> {
+        self.cut_is_durable(shared).await?;
         let file = self.file_to_write(shared, base).await?;
         let lane = &self.0.lane;
         let (mut at, allocated, ahead) = {

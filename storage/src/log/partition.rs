@@ -318,6 +318,12 @@ impl Partition {
         }
     }
 
+    /// What says durably that the log was cut back, the last time.
+    #[must_use]
+    pub fn cut_by(&self) -> Commit {
+        self.cut_by
+    }
+
     /// Cuts the log back to `end`, within the segment that takes the place of the one with its
     /// base; `producers` is what a replay up to there tells. Gives the segments that are gone.
     pub fn cut_back(

@@ -84,6 +84,7 @@ impl Store {
     ) -> Result<(), Errno> {
         let whole = len - len % BLOCK_BYTES as u64;
         let lane = &self.0.lane;
+        self.cut_is_durable(shared).await?;
         let file = self.file_to_write(shared, base).await?;
         let mut last = Vec::new();
         if whole < len {

@@ -9,6 +9,8 @@
 //! needed: a checkpoint that knows the file comes first.
 //! CUT-3: an index that a clean stop left of an open segment tells of what is cut, so it goes first.
 //! CUT-4: producers are what a replay of the log that is left tells.
+//! CUT-5: nothing is written to files before the cut is durable, or a crash would find the log as it was, with
+//! other bytes in its blocks. So nothing that waits for a write joins the frame of the cut.
 
 use std::collections::VecDeque;
 
@@ -151,9 +153,16 @@ impl Store {
             assert_eq!(same, commit, "CUT-1: both were admitted together");
         }
         let gone = partition.cut_back(end, last, left.producers, commit);
+        self.0.journal.close_frame();
         self.0.keep.drop_later(partition.of, gone, commit, Vec::new());
         self.0.upkeep.notify();
         Ok((end, commit))
+    }
+
+    /// CUT-5: waits until the blocks of a log that was cut no longer belong to it as it was.
+    pub(super) async fn cut_is_durable(&self, shared: &Shared) -> Result<(), Errno> {
+        let commit = shared.borrow().cut_by();
+        self.0.journal.durable(commit).await
     }
 
     /// CUT-3: from the segment that the log will end in.
