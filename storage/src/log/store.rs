@@ -24,7 +24,7 @@ use super::pace::Gate;
 use super::partition::{LogRules, OutOfRange, Partition, Plan, ReadPlan};
 use super::upkeep::{Keep, UpkeepRules, claim_of};
 use super::warm::Given;
-use crate::batch::{Batch, BatchMut};
+use crate::batch::{Batch, BatchMut, HEADER_BYTES};
 use crate::extent::Parts;
 use crate::frame::{Body, ENTRY_HEADER_BYTES, Entry, EntryHead};
 use crate::producers::{Aborted, ProducerRefusal};
@@ -327,6 +327,7 @@ impl Store {
         let mut partition = shared.borrow_mut();
         let mut scratch = self.0.scratch.borrow_mut();
         let (rules, now_ms) = (&partition.rules.append, self.0.lane.wall().0);
+        let came_with = bytes.first_chunk::<HEADER_BYTES>().copied();
         let mut look = || {
             let mut examination = Examination::begin(rules, now_ms, bytes, &mut scratch)?;
             if examination.step(rules, bytes, &mut scratch, units)? {
@@ -341,7 +342,12 @@ impl Store {
         };
         let batch =
             if accepted.replaced { scratch.replaced() } else { &mut bytes[..accepted.bytes] };
-        Some(self.place(&shared, &mut partition, batch, &accepted, verified))
+        let done = self.place(&shared, &mut partition, batch, &accepted, verified);
+        if let (Err(AppendError::Overloaded), Some(header)) = (&done, came_with) {
+            // It comes again, and must look as it did: what the log stamps is refused from clients.
+            bytes[..HEADER_BYTES].copy_from_slice(&header);
+        }
+        Some(done)
     }
 
     /// A partition that takes appends.

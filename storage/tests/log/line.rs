@@ -169,3 +169,24 @@ fn a_full_disk_and_a_failed_one_are_said_to_those_who_wait() {
         assert_eq!(refused.count(), 40);
     });
 }
+
+#[test]
+fn a_batch_without_room_waits_as_it_came_where_the_log_stamps_the_time() {
+    let mut world = World::new(9, Faults::none());
+    let node = world.node(1);
+    run(&mut world, node, |lane| async move {
+        let (store, _) = start(&lane, &config()).await.expect("starts");
+        let of = partition(1, 0);
+        let mut stamped = rules(1 << 20);
+        stamped.append.log_append_time = true;
+        store.create(of, "orders", stamped).expect("created");
+        let shared = store.partition(&of).expect("here");
+        shared.borrow_mut().cutting = true;
+        let turn = store.append_in_turn(&of, piece(&batch(1, 1, 100)), client(1), PATIENCE);
+        assert!(matches!(turn, InTurn::Waits(_)), "a log that is being cut takes nothing");
+        lane.sleep(Nanos::millis(50)).await;
+        shared.borrow_mut().cutting = false;
+        let done = turn.done().await.expect("taken at last");
+        assert!(done.log_append_ms.is_some());
+    });
+}
